@@ -1,0 +1,154 @@
+"""Incident logs as sources of a runner: NDJSON, compressed NDJSON and Parquet, read in pieces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+import polars as pl
+import zstandard
+from polars.exceptions import PolarsError
+
+from detectors.events import event_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from io import BufferedReader
+
+    from monitor.pipeline import PipelineResult
+    from monitor.runner import Runner
+
+__all__ = ["LogError", "LogFile", "open_log", "replay_logs"]
+
+_CHUNK_BYTES: Final = 4_194_304
+_CHUNK_EVENTS: Final = 16_384
+
+
+class LogError(Exception):
+    """A log that cannot be read: the message names the file and what to do."""
+
+
+class LogFile(Protocol):
+    """A log file that is pushed piece by piece into a runner; ``done`` and ``size`` in bytes."""
+
+    name: str
+    size_bytes: int
+    done_bytes: int
+
+    def push_next(self, runner: Runner) -> bool:
+        """Push the next piece; False when there is none."""
+        ...
+
+
+class _JsonLines:
+    """NDJSON, plain or zstd."""
+
+    def __init__(self, path: Path, received_ms: int) -> None:
+        self.name = str(path)
+        self.size_bytes = path.stat().st_size
+        self.done_bytes = 0
+        self._received_ms = received_ms
+        self._file: BufferedReader = path.open("rb")
+        self._pieces = self._read(compressed=path.suffix == ".zst")
+
+    def push_next(self, runner: Runner) -> bool:
+        lines = next(self._pieces, None)
+        if lines is None:
+            self._file.close()
+            return False
+        runner.push_records(self.name, lines, self._received_ms)
+        return True
+
+    def _read(self, *, compressed: bool) -> Iterator[Sequence[bytes]]:
+        stream = (
+            zstandard.ZstdDecompressor().stream_reader(self._file) if compressed else self._file
+        )
+        rest = b""
+        while True:
+            try:
+                piece = stream.read(_CHUNK_BYTES)
+            except zstandard.ZstdError as error:
+                raise LogError(f"{self.name}: damaged zstd data ({error})") from error
+            self.done_bytes = self._file.tell()
+            if not piece:
+                break
+            lines = (rest + piece).split(b"\n")
+            rest = lines.pop()
+            yield [line for line in lines if line.strip()]
+        if rest.strip():
+            yield [rest]
+
+
+class _Parquet:
+    """Parquet with the flat columns of ``detectors.events``; missing ones are null."""
+
+    def __init__(self, path: Path, received_ms: int) -> None:
+        self.name = str(path)
+        self.size_bytes = path.stat().st_size
+        self.done_bytes = 0
+        self._path = path
+        self._received_ms = received_ms
+        self._row = 0
+        try:
+            found = pl.read_parquet_schema(path)
+            self._rows = int(pl.scan_parquet(path).select(pl.len()).collect().item())
+        except (PolarsError, OSError) as error:
+            raise LogError(f"{path}: not a Parquet file ({error})") from error
+        self._found = frozenset(found)
+        for name in ("event_id", "type", "time_ms", "user_id"):
+            if name not in found:
+                raise LogError(
+                    f"{path}: no column {name!r}; columns are those of "
+                    "`floodwatch simulate --out X.parquet` (docs/schema)"
+                )
+
+    def push_next(self, runner: Runner) -> bool:
+        if self._row >= self._rows:
+            return False
+        schema = event_schema()
+        columns = [
+            pl.col(name).cast(schema[name], strict=False).alias(name)
+            if name in self._found
+            else pl.lit(None, dtype=schema[name]).alias(name)
+            for name in schema
+            if name in runner.columns
+        ]
+        piece = pl.scan_parquet(self._path).slice(self._row, _CHUNK_EVENTS).select(columns)
+        try:
+            frame = piece.collect()
+        except PolarsError as error:
+            raise LogError(f"{self.name}: {error}") from error
+        runner.push_frame(self.name, frame, self._received_ms)
+        self._row += _CHUNK_EVENTS
+        self.done_bytes = self.size_bytes * min(self._row, self._rows) // self._rows
+        return True
+
+
+def open_log(path: Path, received_ms: int) -> LogFile:
+    """Open a log by its ending: ``.ndjson``, ``.jsonl`` (also ``.zst``) or ``.parquet``.
+
+    ``received_ms`` is the newest time an event can honestly have: events after it (and a bit) are
+    refused. For a recorded log that is now.
+
+    Raises:
+        LogError: no such file, another ending, or not what its ending says.
+    """
+    if not path.is_file():
+        raise LogError(f"{path}: no such file")
+    name = path.name.removesuffix(".zst")
+    if name.endswith((".ndjson", ".jsonl")):
+        return _JsonLines(path, received_ms)
+    if path.suffix == ".parquet":
+        return _Parquet(path, received_ms)
+    raise LogError(f"{path}: unknown ending; use .ndjson, .jsonl, .ndjson.zst or .parquet")
+
+
+def replay_logs(runner: Runner, logs: Sequence[LogFile]) -> Iterator[PipelineResult]:
+    """Push the logs through the runner, merged by event time; yields results as they come."""
+    live = list(logs)
+    while live:
+        for log in list(live):
+            if not runner.waiting(log.name) and not log.push_next(runner):
+                runner.end(log.name)
+                live.remove(log)
+        yield runner.run()

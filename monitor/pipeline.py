@@ -1,0 +1,122 @@
+"""The detection of one partition: records in, outputs out. Every runner runs this."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from detectors.batch import EventBatch
+from detectors.incidents import Alert, Decision, IncidentUpdate
+from monitor.merge import Merger
+from monitor.wire import Decoder
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from detectors.incidents import Output
+    from detectors.stages import StageOutputs
+    from detectors.topology import Topology
+    from monitor.wire import DeadLetter
+
+__all__ = ["Counts", "PartitionPipeline", "PipelineResult", "RecordChunk"]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordChunk:
+    """Records of one partition of one source, in offset order; the lists are parallel.
+
+    ``timestamps_ms`` is when the log received each record.
+    """
+
+    source: str
+    partition: int
+    values: list[bytes | None]
+    offsets: list[int]
+    timestamps_ms: list[int]
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was done: events by type (late ones too), late events, findings by rule, errors."""
+
+    events: Counter[str] = field(default_factory=Counter)
+    late: int = 0
+    skipped: int = 0
+    findings: Counter[str] = field(default_factory=Counter)
+    rule_errors: Counter[str] = field(default_factory=Counter)
+
+    def add(self, outputs: StageOutputs) -> None:
+        """Count what a stage made of a batch."""
+        self.late += outputs.late
+        self.skipped += outputs.skipped
+        self.findings.update(outputs.findings)
+        self.rule_errors.update(outputs.rule_errors.keys())
+
+
+@dataclass(slots=True)
+class PipelineResult:
+    """What one ``process`` gave: outputs in log order, dead letters, progress, counts.
+
+    ``applied`` maps each source to the next offset to read: everything below it is in the state
+    and its outputs are in a result. ``watermark_ms`` is the newest event time seen (None: none).
+    """
+
+    outputs: list[Output] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    applied: dict[str, int] = field(default_factory=dict)
+    counts: Counts = field(default_factory=Counts)
+    watermark_ms: int | None = None
+
+    @property
+    def alerts(self) -> list[Alert]:
+        return [output for output in self.outputs if isinstance(output, Alert)]
+
+    @property
+    def incidents(self) -> list[IncidentUpdate]:
+        return [output for output in self.outputs if isinstance(output, IncidentUpdate)]
+
+    @property
+    def decisions(self) -> list[Decision]:
+        return [output for output in self.outputs if isinstance(output, Decision)]
+
+
+class PartitionPipeline:
+    """Decode, merge the sources by event time, detect. One for each partition."""
+
+    def __init__(self, topology: Topology, sources: Sequence[str]) -> None:
+        self.stage = topology.user_stage()
+        self._decoder = Decoder(topology.pack.event_columns)
+        self._merger = Merger(sources)
+        self._dead: list[DeadLetter] = []
+
+    def push(self, chunk: RecordChunk) -> None:
+        """Decode a chunk and buffer its events; what cannot be decoded becomes dead letters."""
+        decoded = self._decoder.decode(
+            chunk.source, chunk.values, chunk.offsets, chunk.timestamps_ms
+        )
+        self._dead += decoded.dead
+        offsets = np.asarray(chunk.offsets, dtype=np.int64)
+        self._merger.push(
+            chunk.source, decoded.frame, offsets[decoded.positions], int(offsets[-1]) + 1
+        )
+
+    def buffered(self, source: str) -> int:
+        """Events of ``source`` that wait to be merged."""
+        return self._merger.waiting(source)
+
+    def process(self, idle_sources: Collection[str], limit: int) -> PipelineResult:
+        """Merge and detect at most ``limit`` events; see ``Merger`` for ``idle_sources``."""
+        merged = self._merger.take(idle_sources, limit)
+        result = PipelineResult(dead_letters=self._dead, applied=merged.applied)
+        self._dead = []
+        if merged.frame is not None:
+            batch = EventBatch.of(merged.frame)
+            stage_outputs = self.stage.process(batch)
+            result.outputs = stage_outputs.outputs
+            result.counts.add(stage_outputs)
+            result.counts.events.update(batch.count_by_type())
+            result.watermark_ms = self.stage.watermark_ms
+        return result

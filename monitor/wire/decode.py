@@ -1,0 +1,186 @@
+"""Records to events: one decoder call a record, so that a bad record spoils only itself.
+
+Joining a chunk into one JSON array would be a little faster, but a record ``1],[2`` could then
+change how its neighbours are read.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from detectors.events import SCHEMA_VERSION
+from monitor.wire.checks import CHECKED_COLUMNS, MAX_AHEAD_MS, Refusal, refusals, time_refusal
+from monitor.wire.columns import event_frame
+from monitor.wire.letters import MAX_RECORD_BYTES, DeadLetter, Reason
+from monitor.wire.scan import suspicious
+from monitor.wire.schema import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    import numpy.typing as npt
+
+__all__ = ["Decoded", "Decoder"]
+
+_INT64: Final = 2**63
+_PATH: Final = re.compile(r" - at `([^`]*)`$")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """n good events as a frame, in order; ``positions`` (n,) within the chunk; the bad ones."""
+
+    frame: pl.DataFrame
+    positions: npt.NDArray[np.int64]
+    dead: list[DeadLetter]
+
+
+class _Sly(Exception):
+    def __init__(self, reason: Reason, message: str) -> None:
+        self.refusal = Refusal(reason, "$", message)
+        super().__init__(message)
+
+
+class Decoder:
+    """Decodes chunks of records into the columns ``names``; never raises on bad input."""
+
+    def __init__(self, names: Collection[str], *, max_ahead_ms: int = MAX_AHEAD_MS) -> None:
+        self._names = frozenset(names) | CHECKED_COLUMNS
+        self._max_ahead_ms = max_ahead_ms
+        self._decode = msgspec.json.Decoder(Event).decode
+
+    def decode(
+        self,
+        source: str,
+        values: Sequence[bytes | None],
+        offsets: Sequence[int],
+        received_ms: Sequence[int],
+    ) -> Decoded:
+        """Decode a chunk of records from ``source`` (topic or file).
+
+        ``received_ms`` is when each record was received (the log's own time); an event may not be
+        further ahead of it than ``max_ahead_ms``.
+        """
+        refused: dict[int, Refusal] = {}
+        events: list[Event] = []
+        positions: list[int] = []
+        for position, value in enumerate(values):
+            try:
+                events.append(self._decode(value))  # type: ignore[arg-type]  # None is refused
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError) as error:
+                refused[position] = _reading_of(error, value)
+            else:
+                positions.append(position)
+        self._refuse_sly(values, refused)
+        for position, event in zip(positions, events, strict=True):
+            if event.schema_version != SCHEMA_VERSION or not -_INT64 < event.time < _INT64:
+                refused.setdefault(position, _reading_of_odd(event))
+        if refused:
+            kept = [i for i, position in enumerate(positions) if position not in refused]
+            events, positions = [events[i] for i in kept], [positions[i] for i in kept]
+        frame, rows = self._frame(events, positions, refused)
+        absurd = refusals(frame, np.asarray(received_ms, dtype=np.int64)[rows], self._max_ahead_ms)
+        if absurd:
+            refused |= {positions[row]: refusal for row, refusal in absurd.items()}
+            good = np.ones(len(frame), dtype=np.bool_)
+            good[list(absurd)] = False
+            frame, rows = frame.filter(pl.Series(good)), rows[good]
+        dead = [
+            DeadLetter(source, p, offsets[p], r.reason, r.path, r.message, values[p])
+            for p, r in sorted(refused.items())
+        ]
+        return Decoded(frame, rows, dead)
+
+    def _frame(
+        self, events: list[Event], positions: list[int], refused: dict[int, Refusal]
+    ) -> tuple[pl.DataFrame, npt.NDArray[np.int64]]:
+        """The events as columns; those with a number that no column can hold are refused."""
+        try:
+            return event_frame(events, self._names), np.array(positions, dtype=np.int64)
+        except (OverflowError, pl.exceptions.PolarsError, TypeError):
+            kept: list[int] = []
+            for index, event in enumerate(events):
+                try:
+                    event_frame([event], self._names)
+                except (OverflowError, pl.exceptions.PolarsError, TypeError):
+                    message = "a number beyond 64 bits"
+                    refused[positions[index]] = Refusal(Reason.OUT_OF_RANGE, "$", message)
+                else:
+                    kept.append(index)
+            rows = np.array([positions[index] for index in kept], dtype=np.int64)
+            return event_frame([events[index] for index in kept], self._names), rows
+
+    def _refuse_sly(self, values: Sequence[bytes | None], refused: dict[int, Refusal]) -> None:
+        """Refuse what the decoder takes but nobody should send; see ``scan``."""
+        records = [value or b"" for value in values]
+        for position in np.flatnonzero(suspicious(records)).tolist():
+            if position in refused:
+                continue
+            try:
+                _look_closely(records[position])
+            except _Sly as sly:
+                refused[position] = sly.refusal
+        too_large = [p for p, record in enumerate(records) if len(record) > MAX_RECORD_BYTES]
+        for position in too_large:
+            refused[position] = _too_large(records[position])
+
+
+def _too_large(value: bytes) -> Refusal:
+    message = f"{len(value)} bytes, {MAX_RECORD_BYTES} at most: send a fingerprint"
+    return Refusal(Reason.TOO_LARGE, "$", message)
+
+
+def _reading_of_odd(event: Event) -> Refusal:
+    if event.schema_version != SCHEMA_VERSION:
+        message = f"schema_version {event.schema_version}; this build reads {SCHEMA_VERSION}"
+        return Refusal(Reason.UNSUPPORTED_VERSION, "$.schema_version", message)
+    return time_refusal(event.time)
+
+
+def _reading_of(error: Exception, value: bytes | None) -> Refusal:
+    """Say in our words what the decoder found."""
+    if value is None:
+        message = "a record without a value: events are never deleted"
+        return Refusal(Reason.TOMBSTONE, "$", message)
+    if not value:
+        return Refusal(Reason.EMPTY, "$", "an empty record")
+    text = str(error)
+    path = "$"
+    found = _PATH.search(text)
+    if found:
+        path, text = found.group(1), text[: found.start()]
+    if isinstance(error, RecursionError):
+        return Refusal(Reason.TOO_DEEP, path, "nested too deeply")
+    if isinstance(error, UnicodeDecodeError):
+        message = f"not UTF-8: {error.reason} at byte {error.start}"
+        return Refusal(Reason.NOT_UTF8, path, message)
+    if isinstance(error, msgspec.ValidationError):
+        missing = "missing required field" in text
+        return Refusal(Reason.MISSING_FIELD if missing else Reason.WRONG_TYPE, path, text)
+    return Refusal(Reason.MALFORMED_JSON, path, text)
+
+
+def _look_closely(value: bytes) -> None:
+    """The slow check of a suspicious record: duplicate keys and control characters."""
+    json.loads(value, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [key for key, _ in pairs]
+        twice = next(key for index, key in enumerate(names) if key in names[:index])
+        raise _Sly(Reason.DUPLICATE_KEY, f"key {twice[:64]!r} occurs twice")
+    for key, value in pairs:
+        for text in (key, *(value if isinstance(value, list) else (value,))):
+            if isinstance(text, str) and _CONTROL.search(text):
+                raise _Sly(Reason.CONTROL_CHARACTER, f"control character in or at {key[:64]!r}")
+    return found

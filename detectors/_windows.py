@@ -17,7 +17,7 @@ A value is read as of the key's newest event, so that a late event changes the p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import numba
 import numpy as np
@@ -26,7 +26,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from detectors.keys import Flags, Hashes, Rows
 
-__all__ = ["Plan", "State", "apply_events", "new_state"]
+__all__ = ["Plan", "State", "apply_events", "column_table", "new_state"]
 
 Floats32: TypeAlias = npt.NDArray[np.float32]
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -53,8 +53,8 @@ class Plan(NamedTuple):
     slot_mask: Int64s  # (S,) which event mask a slot listens to
     slot_value: Int64s  # (S,) what it takes: see _slot_value
     output_kind: Int64s  # (O,) 0 total, 1 gap mean, 2 gap variation, 3 gap maximum, 4 distinct
-    output_window: Int64s  # (O,) window, or sketch for kind 4
-    output_slot: Int64s  # (O,) slot within the pane, or the length in seconds for kind 4
+    output_slot: Int64s  # (O,) the slot it is read from (S), or the sketch for kind 4
+    output_span_s: Int64s  # (O,) for kind 4 the window's length, seconds
     gap_mask: Int64s  # (G,) event mask of each gap feature
     sketch_start: Int64s  # (D,) where a sketch's entries begin in a row
     sketch_size: Int64s  # (D,)
@@ -94,6 +94,17 @@ def new_state(plan: Plan, capacity: int) -> State:
     )
 
 
+def column_table(columns: int, n: int, dtype: type[np.generic]) -> npt.NDArray[Any]:
+    """A table of at least ``columns`` contiguous columns of n values (and some unused ones).
+
+    The kernel writes one value of each column after the other. Were the columns a multiple of
+    4,096 bytes apart, they would all compete for the same few lines of the cache.
+    """
+    per_page = 4_096 // np.dtype(dtype).itemsize
+    stride = (n // per_page + 1) * per_page + 5 * per_page // 64
+    return np.empty((max(1, columns), stride), dtype=dtype)
+
+
 @numba.njit(cache=True)
 def apply_events(
     plan: Plan,
@@ -109,12 +120,14 @@ def apply_events(
 ) -> int:
     """Apply n events in order; write ``outputs`` (O, n) and ``late`` (n,).
 
-    ``masks`` is (masks, n), ``values`` (sums, n), ``hashes`` (identifiers, n). A late event (no
+    ``masks`` is (masks, n), ``values`` (sums, n), ``hashes`` (identifiers, n); these and
+    ``outputs`` may have more columns than n. A late event (no
     window of its key reaches back to it) changes nothing. Returns how many counts were skipped
     because a shorter window had already moved past the event.
     """
     skipped = 0
     gaps = np.empty(max(1, len(plan.gap_mask)), dtype=np.float64)
+    totals = np.empty(max(1, len(plan.slot_mask)), dtype=np.float64)
     for i in range(len(rows)):
         row = rows[i]
         time_ms = times_ms[i]
@@ -135,11 +148,11 @@ def apply_events(
                 state.gap_last_ms[row, g] = max(time_ms, last_ms)
         skipped += _apply_to_panes(plan, state, row, time_ms, i, masks, values, gaps)
         _apply_to_sketches(plan, state, row, time_ms // 1000, i, masks, hashes)
-        _read(plan, state, row, i, outputs)
+        _read(plan, state, row, i, totals, outputs)
     return skipped
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, inline="always")
 def _clear(state: State, row: int, time_ms: int) -> None:
     state.panes[row] = 0.0
     state.newest_pane[row] = 0
@@ -151,7 +164,7 @@ def _clear(state: State, row: int, time_ms: int) -> None:
     state.newest_ms[row] = time_ms
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, inline="always")
 def _apply_to_panes(
     plan: Plan,
     state: State,
@@ -189,7 +202,7 @@ def _apply_to_panes(
     return skipped
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, inline="always")
 def _slot_value(source: int, i: int, values: Floats, gaps: Floats) -> float:
     """Decode a slot's source: -1 one; s >= 0 sum s; below -1 a moment of a gap feature."""
     if source == -1:
@@ -208,7 +221,7 @@ def _slot_value(source: int, i: int, values: Floats, gaps: Floats) -> float:
     return gap
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, inline="always")
 def _apply_to_sketches(
     plan: Plan,
     state: State,
@@ -238,7 +251,7 @@ def _apply_to_sketches(
         )
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, inline="always")
 def _insert(
     entries: UInt32s,
     seen_s: UInt32s,
@@ -280,53 +293,54 @@ def _insert(
     seen_s[free] = time_s
 
 
-@numba.njit(cache=True)
-def _read(plan: Plan, state: State, row: int, i: int, outputs: Floats) -> None:
-    newest_ms = state.newest_ms[row]
+@numba.njit(cache=True, inline="always")
+def _read(plan: Plan, state: State, row: int, i: int, totals: Floats, outputs: Floats) -> None:
+    for window in range(len(plan.pane_ms)):
+        _total(plan, state, row, window, totals)
+    now_s = state.newest_ms[row] // 1000
     for out in range(len(plan.output_kind)):
         kind = plan.output_kind[out]
-        if kind == 4:
-            outputs[out, i] = _distinct(plan, state, row, out, newest_ms // 1000)
-            continue
-        window = plan.output_window[out]
         slot = plan.output_slot[out]
-        count, width = plan.pane_count[window], plan.pane_width[window]
-        start = plan.pane_start[window]
-        panes = state.panes[row]
-        if kind == 3:
-            largest = np.float32(0.0)
-            for pane in range(count):
-                largest = max(largest, panes[start + pane * width + slot])
-            outputs[out, i] = largest if largest > 0.0 else np.nan
-            continue
-        total = 0.0
-        for pane in range(count):
-            total += panes[start + pane * width + slot]
         if kind == 0:
-            outputs[out, i] = total
-            continue
-        seconds = 0.0
-        squares = 0.0
-        for pane in range(count):
-            seconds += panes[start + pane * width + slot + 1]
-            squares += panes[start + pane * width + slot + 2]
-        if kind == 1:
-            outputs[out, i] = seconds / total if total > 0.0 else np.nan
-        elif total < _MIN_GAPS_FOR_VARIATION or seconds <= 0.0:
+            outputs[out, i] = totals[slot]
+        elif kind == 4:
+            outputs[out, i] = _distinct(plan, state, row, out, now_s)
+        elif totals[slot] <= 0.0:
+            outputs[out, i] = np.nan
+        elif kind == 3:
+            outputs[out, i] = totals[slot]
+        elif kind == 1:
+            outputs[out, i] = totals[slot + 1] / totals[slot]
+        elif totals[slot] < _MIN_GAPS_FOR_VARIATION or totals[slot + 1] <= 0.0:
             outputs[out, i] = np.nan
         else:
-            mean = seconds / total
-            outputs[out, i] = np.sqrt(max(squares / total - mean * mean, 0.0)) / mean
+            mean = totals[slot + 1] / totals[slot]
+            variance = totals[slot + 2] / totals[slot] - mean * mean
+            outputs[out, i] = np.sqrt(max(variance, 0.0)) / mean
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, inline="always")
+def _total(plan: Plan, state: State, row: int, window: int, totals: Floats) -> None:
+    """Each slot over all panes of a window: the sum, or for the last ones the maximum."""
+    width, adding = plan.pane_width[window], plan.add_count[window]
+    start, first = plan.pane_start[window], plan.slot_start[window]
+    totals[first : first + width] = 0.0
+    for pane in range(plan.pane_count[window]):
+        at = start + pane * width
+        for slot in range(adding):
+            totals[first + slot] += state.panes[row, at + slot]
+        for slot in range(adding, width):
+            totals[first + slot] = max(totals[first + slot], state.panes[row, at + slot])
+
+
+@numba.njit(cache=True, inline="always")
 def _distinct(plan: Plan, state: State, row: int, out: int, now_s: int) -> float:
-    sketch = plan.output_window[out]
+    sketch = plan.output_slot[out]
     start = plan.sketch_start[sketch]
     threshold = state.threshold[row, sketch]
     if threshold != _FULL and state.threshold_s[row, sketch] <= now_s - plan.sketch_span_s[sketch]:
         threshold = _FULL
-    horizon_s = now_s - plan.output_slot[out]
+    horizon_s = now_s - plan.output_span_s[out]
     alive = 0
     for e in range(start, start + plan.sketch_size[sketch]):
         entry = state.entries[row, e]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 
-from detectors.events import COLUMNS_BY_NAME, FEEDBACK_TYPES, event_schema
+from detectors.events import COLUMNS_BY_NAME, EVENT_TYPES, FEEDBACK_TYPES, event_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -100,7 +100,8 @@ class EventBatch:
             self.keys.slice(start, length),
         )
 
-    def count_by_type(self) -> dict[str, int]:
-        """How many events of each type there are."""
-        counted = self.frame["type"].value_counts()
-        return dict(zip(counted["type"].to_list(), counted["count"].to_list(), strict=True))
+    def count_by_type(self, which: npt.NDArray[np.bool_]) -> dict[str, int]:
+        """How many events of each type there are among ``which`` (n,)."""
+        codes = self.frame["type"].to_physical().to_numpy()[which]
+        counts = np.bincount(codes, minlength=len(EVENT_TYPES)).tolist()
+        return {name: count for name, count in zip(EVENT_TYPES, counts, strict=True) if count}

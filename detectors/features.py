@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import polars as pl
 
-from detectors._windows import Plan, State, apply_events, new_state
+from detectors._windows import Plan, State, apply_events, column_table, new_state
 from detectors.errors import ExpressionError, PackError, near_match
 from detectors.expressions import Expression, parse
-from detectors.keys import Flags, Hashes, Rows, hash_strings
+from detectors.keys import Flags, Rows, hash_columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["FeatureColumns", "FeaturePlan", "Features", "plan_features"]
 
 _KIND_TOTAL, _KIND_GAP_MEAN, _KIND_GAP_VARIATION, _KIND_GAP_MAX, _KIND_DISTINCT = range(5)
+_KINDS_WITH_NULLS: Final = (_KIND_GAP_MEAN, _KIND_GAP_VARIATION, _KIND_GAP_MAX)
 _GAP_MOMENTS: Final = 4  # count, sum, sum of squares, maximum
 _COUNT_ONE: Final = -1
 
@@ -37,6 +38,7 @@ class FeaturePlan:
     """Compiled features: the kernel's plan and the expressions that feed it."""
 
     columns: tuple[str, ...]
+    kinds: tuple[int, ...]
     kernel: Plan
     masks: tuple[Expression, ...]
     values: tuple[Expression, ...]
@@ -51,7 +53,10 @@ class FeaturePlan:
 
 @dataclass(frozen=True, slots=True)
 class FeatureColumns:
-    """The features of a batch: a frame of n rows, which events were late, skipped counts."""
+    """The features of a batch: a frame of n rows, which events were late, skipped counts.
+
+    The row of a late event holds nothing of use.
+    """
 
     frame: pl.DataFrame
     late: Flags
@@ -64,6 +69,13 @@ class Features:
     def __init__(self, plan: FeaturePlan, capacity: int) -> None:
         self.plan = plan
         self.state: State = new_state(plan.kernel, capacity)
+        self._inputs = [
+            *(mask.expr.fill_null(value=False).alias(f"m{i}") for i, mask in enumerate(plan.masks)),
+            *(
+                value.expr.cast(pl.Float64).fill_null(0.0).fill_nan(0.0).alias(f"v{i}")
+                for i, value in enumerate(plan.values)
+            ),
+        ]
 
     @property
     def bytes_per_row(self) -> int:
@@ -76,29 +88,24 @@ class Features:
         """Apply the n events of ``frame`` in order and return the values at each of them."""
         n = len(frame)
         plan = self.plan
-        masks = np.zeros((max(1, len(plan.masks)), n), dtype=np.bool_)
-        values = np.zeros((max(1, len(plan.values)), n), dtype=np.float64)
-        inputs = frame.select(
-            *(mask.expr.fill_null(value=False).alias(f"m{i}") for i, mask in enumerate(plan.masks)),
-            *(
-                value.expr.cast(pl.Float64).fill_null(0.0).fill_nan(0.0).alias(f"v{i}")
-                for i, value in enumerate(plan.values)
-            ),
-        )
+        masks = column_table(len(plan.masks), n, np.bool_)
+        values = column_table(len(plan.values), n, np.float64)
+        hashes = column_table(len(plan.identifiers), n, np.uint64)
+        outputs = column_table(len(plan.columns), n, np.float64)
+        inputs = frame.select(self._inputs)
         for i in range(len(plan.masks)):
-            masks[i] = inputs[f"m{i}"].to_numpy()
+            masks[i, :n] = inputs[f"m{i}"].to_numpy()
         for i in range(len(plan.values)):
-            values[i] = inputs[f"v{i}"].to_numpy()
-        hashes: Hashes = np.zeros((max(1, len(plan.identifiers)), n), dtype=np.uint64)
-        for i, identifier in enumerate(plan.identifiers):
-            hashes[i] = hash_strings(frame[identifier])
-        outputs = np.empty((len(plan.columns), n), dtype=np.float64)
+            values[i, :n] = inputs[f"v{i}"].to_numpy()
+        for i, hashed in enumerate(hash_columns(frame.select(plan.identifiers))):
+            hashes[i, :n] = hashed
         late = np.zeros(n, dtype=np.bool_)
         skipped = apply_events(
             plan.kernel, self.state, rows, fresh, times_ms, masks, values, hashes, outputs, late
         )
         columns = [
-            pl.Series(name, outputs[i], nan_to_null=True) for i, name in enumerate(plan.columns)
+            pl.Series(name, outputs[i, :n], nan_to_null=kind in _KINDS_WITH_NULLS)
+            for i, (name, kind) in enumerate(zip(plan.columns, plan.kinds, strict=True))
         ]
         return FeatureColumns(pl.DataFrame(columns), late, skipped)
 
@@ -122,7 +129,8 @@ class _Planner:
         self.values: dict[str, Expression] = {}
         self.identifiers: list[str] = []
         self.slots: dict[str, list[_Slot]] = {name: [] for name in windows}
-        self.outputs: list[tuple[str, int, str, _Slot | None, int]] = []
+        # Name, kind, then the slot that it reads, or the sketch and its window's seconds.
+        self.outputs: list[tuple[str, int, _Slot | None, int, int]] = []
         self.gap_masks: list[int] = []
         self.sketches: list[tuple[int, int, int, int]] = []
 
@@ -150,7 +158,7 @@ class _Planner:
             else:
                 slot = _Slot(mask, value if spec.kind == "sum" else _COUNT_ONE)
                 self.slots[window].append(slot)
-                self.outputs.append((f"{spec.name}_{window}", _KIND_TOTAL, window, slot, 0))
+                self.outputs.append((f"{spec.name}_{window}", _KIND_TOTAL, slot, 0, 0))
 
     def _index(self, known: dict[str, Expression], sql: str, spec: FeatureSpec, kind: str) -> int:
         if sql not in known:
@@ -174,9 +182,7 @@ class _Planner:
         self.sketches.append((spec.capacity, mask, self.identifiers.index(spec.of), longest_s))
         for window in spec.windows:
             length_s = self.windows[window].length_ms // 1000
-            self.outputs.append(
-                (f"{spec.name}_{window}", _KIND_DISTINCT, str(sketch), None, length_s)
-            )
+            self.outputs.append((f"{spec.name}_{window}", _KIND_DISTINCT, None, sketch, length_s))
 
     def _add_gap(self, name: str, window: str, mask: int, gap: int) -> None:
         moments = [_Slot(mask, -2 - (gap * _GAP_MOMENTS + m), m == 3) for m in range(_GAP_MOMENTS)]
@@ -186,7 +192,7 @@ class _Planner:
             ("cv", _KIND_GAP_VARIATION, moments[0]),
             ("max_s", _KIND_GAP_MAX, moments[3]),
         ):
-            self.outputs.append((f"{name}_{output}_{window}", kind, window, slot, 0))
+            self.outputs.append((f"{name}_{output}_{window}", kind, slot, 0, 0))
 
     def plan(self) -> FeaturePlan:
         windows = [window for window in self.windows.values() if self.slots[window.name]]
@@ -202,15 +208,10 @@ class _Planner:
             width.append(len(own))
             adding.append(sum(not slot.keeps_maximum for slot in own))
             ring += window.panes * len(own)
-        positions = {window.name: index for index, window in enumerate(windows)}
-        output_window, output_slot = [], []
-        for _, kind, window_name, slot, length_s in self.outputs:
-            if kind == _KIND_DISTINCT or slot is None:
-                output_window.append(int(window_name))
-                output_slot.append(length_s)
-            else:
-                output_window.append(positions[window_name])
-                output_slot.append(_identity_index(self.slots[window_name], slot))
+        output_slot = [
+            sketch if slot is None else _identity_index(slots, slot)
+            for _, _, slot, sketch, _ in self.outputs
+        ]
         sizes = [size for size, *_ in self.sketches]
         used_spans_ms = [w.length_ms for w in windows] + [1000 * s[3] for s in self.sketches]
         kernel = Plan(
@@ -223,8 +224,8 @@ class _Planner:
             slot_mask=_array([slot.mask for slot in slots]),
             slot_value=_array([slot.value for slot in slots]),
             output_kind=_array([kind for _, kind, *_ in self.outputs]),
-            output_window=_array(output_window),
             output_slot=_array(output_slot),
+            output_span_s=_array([span_s for *_, span_s in self.outputs]),
             gap_mask=_array(self.gap_masks),
             sketch_start=_array([sum(sizes[:index]) for index in range(len(sizes))]),
             sketch_size=_array(sizes),
@@ -235,6 +236,7 @@ class _Planner:
         )
         return FeaturePlan(
             columns=tuple(name for name, *_ in self.outputs),
+            kinds=tuple(kind for _, kind, *_ in self.outputs),
             kernel=kernel,
             masks=tuple(self.masks.values()),
             values=tuple(self.values.values()),

@@ -134,7 +134,7 @@ class Decision:
 Output: TypeAlias = Alert | IncidentUpdate | Decision
 
 
-def _shown(value: float | str | bool | None) -> str:  # noqa: FBT001 - any column
+def _shown(value: float | str | bool | None) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 10_000 else f"{value:.0f}"
     return str(value)

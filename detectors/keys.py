@@ -7,16 +7,14 @@ a hash with probability 3e-8; they would then share a row. ``0`` stands for "no 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numba
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
-if TYPE_CHECKING:
-    import polars as pl
-
-__all__ = ["KeyTable", "hash_string", "hash_strings"]
+__all__ = ["KeyTable", "hash_columns", "hash_string", "hash_strings"]
 
 Hashes: TypeAlias = npt.NDArray[np.uint64]
 Rows: TypeAlias = npt.NDArray[np.int32]
@@ -35,11 +33,22 @@ _USED, _HEAD, _TAIL, _EVICTED = 0, 1, 2, 3
 
 def hash_strings(strings: pl.Series) -> Hashes:
     """Hash a Series of strings, shape (n,); null and the empty string give 0."""
-    lengths = strings.str.len_bytes().fill_null(0).to_numpy()
-    joined = strings.str.join("").item()
-    data = np.frombuffer((joined or "").encode(), dtype=np.uint8)
-    hashes: Hashes = _hash_kernel(data, lengths)
-    return hashes
+    return hash_columns(strings.to_frame("strings"))[0]
+
+
+def hash_columns(frame: pl.DataFrame) -> list[Hashes]:
+    """Hash every (string) column of a frame of n rows, each to shape (n,)."""
+    if not frame.width:
+        return []
+    lengths = frame.select(pl.all().str.len_bytes().fill_null(0))
+    joined = frame.select(pl.all().str.join(""))
+    return [
+        _hash_kernel(
+            np.frombuffer((joined[name].item() or "").encode(), dtype=np.uint8),
+            lengths[name].to_numpy(),
+        )
+        for name in frame.columns
+    ]
 
 
 def hash_string(string: str) -> int:

@@ -74,8 +74,18 @@ class Limiter:
         # One theoretical arrival time a limit and, last, the key's newest event: a late event
         # is judged by the present, not against arrivals that came after it.
         self.arrival_ns = np.zeros((capacity, len(plan.spec.limits) + 1), dtype=np.int64)
-        self._tiers = {name: code for code, name in enumerate(plan.spec.tiers)}
-        self._default = self._tiers.get(plan.spec.default_tier, 0)
+        tiers = {name: code for code, name in enumerate(plan.spec.tiers)}
+        default = tiers.get(plan.spec.default_tier, 0)
+        self._inputs = [
+            pl.col("tier")
+            .replace_strict(tiers, default=default, return_dtype=pl.Int64)
+            .alias("tier"),
+            *(a.expr.fill_null(value=False).alias(f"a{i}") for i, a in enumerate(plan.actions)),
+            *(
+                q.expr.cast(pl.Float64).fill_null(1.0).alias(f"q{i}")
+                for i, q in enumerate(plan.quantities)
+            ),
+        ]
 
     def apply(
         self, frame: pl.DataFrame, times_ms: Int64s, rows: Rows, fresh: Flags
@@ -83,16 +93,7 @@ class Limiter:
         """Check the n events of ``frame`` in order; returns the limit columns at each of them."""
         n = len(frame)
         plan = self.plan
-        inputs = frame.select(
-            pl.col("tier")
-            .replace_strict(self._tiers, default=self._default, return_dtype=pl.Int64)
-            .alias("tier"),
-            *(a.expr.fill_null(value=False).alias(f"a{i}") for i, a in enumerate(plan.actions)),
-            *(
-                q.expr.cast(pl.Float64).fill_null(1.0).alias(f"q{i}")
-                for i, q in enumerate(plan.quantities)
-            ),
-        )
+        inputs = frame.select(self._inputs)
         actions = np.zeros((max(1, len(plan.actions)), n), dtype=np.bool_)
         for i in range(len(plan.actions)):
             actions[i] = inputs[f"a{i}"].to_numpy()

@@ -91,15 +91,15 @@ class Rules:
         errors: dict[str, str] = {}
         matrix = np.zeros((len(frame), len(self.rules)), dtype=np.bool_)
         try:
-            results = frame.with_columns(self._select).select(rule.spec.id for rule in self.rules)
+            # A rule can be a constant; with a column beside it, it gets as many rows.
+            results = frame.select("event_id", *self._select).drop("event_id")
         except PolarsError:
             results = pl.DataFrame(
                 [self._one(frame, index, errors) for index in range(len(self.rules))]
             )
-        for index in range(len(self.rules)):
-            column = results.to_series(index)
-            if column.any():
-                matrix[:, index] = column.fill_null(value=False).to_numpy()
+        fired = results.select(pl.all().any()).row(0)
+        for index in np.flatnonzero(fired).tolist():
+            matrix[:, index] = results.to_series(index).fill_null(value=False).to_numpy()
         matrix &= eligible[:, None]
         positions, rules = np.nonzero(matrix)
         return Held(positions, rules, errors)

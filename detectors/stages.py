@@ -47,12 +47,14 @@ _MAX_LIMIT_DECISIONS: Final = 100_000
 class StageOutputs:
     """What a stage made of a batch, in log order, and what it counted.
 
-    ``findings`` counts by rule id; ``late`` events were too old for every window of their key and
-    changed nothing; ``skipped`` counts of shorter windows did not take an event; ``rule_errors``
-    maps rule ids to the reason they could not be evaluated.
+    ``events`` counts by type what was processed. ``late`` events were too old for every window of
+    their key: they changed nothing and are not among ``events``. ``skipped`` counts of shorter
+    windows did not take an event. ``findings`` counts by rule id; ``rule_errors`` maps rule ids to
+    the reason they could not be evaluated.
     """
 
     outputs: list[Output] = field(default_factory=list)
+    events: Counter[str] = field(default_factory=Counter)
     findings: Counter[str] = field(default_factory=Counter)
     late: int = 0
     skipped: int = 0
@@ -137,6 +139,7 @@ class UserStage:
             frame = frame.with_columns(level)
         self._late: npt.NDArray[np.bool_] = features.late
         result.late = int(features.late.sum())
+        result.events.update(batch.count_by_type(~features.late))
         result.skipped = features.skipped
         return frame, limits
 

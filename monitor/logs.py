@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 import polars as pl
 import zstandard
@@ -13,7 +13,6 @@ from detectors.events import event_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from io import BufferedReader
 
     from monitor.pipeline import PipelineResult
     from monitor.runner import Runner
@@ -48,35 +47,36 @@ class _JsonLines:
         self.size_bytes = path.stat().st_size
         self.done_bytes = 0
         self._received_ms = received_ms
-        self._file: BufferedReader = path.open("rb")
-        self._pieces = self._read(compressed=path.suffix == ".zst")
+        self._pieces = self._read(path)
 
     def push_next(self, runner: Runner) -> bool:
         lines = next(self._pieces, None)
         if lines is None:
-            self._file.close()
             return False
         runner.push_records(self.name, lines, self._received_ms)
         return True
 
-    def _read(self, *, compressed: bool) -> Iterator[Sequence[bytes]]:
-        stream = (
-            zstandard.ZstdDecompressor().stream_reader(self._file) if compressed else self._file
-        )
+    def _read(self, path: Path) -> Iterator[Sequence[bytes]]:
         rest = b""
-        while True:
-            try:
-                piece = stream.read(_CHUNK_BYTES)
-            except zstandard.ZstdError as error:
-                raise LogError(f"{self.name}: damaged zstd data ({error})") from error
-            self.done_bytes = self._file.tell()
-            if not piece:
-                break
-            lines = (rest + piece).split(b"\n")
-            rest = lines.pop()
-            yield [line for line in lines if line.strip()]
+        with path.open("rb") as file:
+            stream = file if path.suffix != ".zst" else _decompressed(file)
+            while True:
+                try:
+                    piece = stream.read(_CHUNK_BYTES)
+                except zstandard.ZstdError as error:
+                    raise LogError(f"{self.name}: damaged zstd data ({error})") from error
+                self.done_bytes = file.tell()
+                if not piece:
+                    break
+                lines = (rest + piece).split(b"\n")
+                rest = lines.pop()
+                yield [line for line in lines if line.strip()]
         if rest.strip():
             yield [rest]
+
+
+def _decompressed(file: BinaryIO) -> zstandard.ZstdDecompressionReader:
+    return zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
 
 
 class _Parquet:

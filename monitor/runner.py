@@ -16,7 +16,7 @@ from detectors.keys import hash_strings
 from monitor.merge import Merger
 from monitor.pipeline import PipelineResult
 from monitor.wire import DeadLetter, Decoder
-from monitor.wire.checks import CHECKED_COLUMNS, refusals
+from monitor.wire.checks import CHECKED_COLUMNS, Checks
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Runner"]
 
-_BATCH_EVENTS: Final = 8_192
+_BATCH_EVENTS: Final = 16_000
 
 
 class Runner:
@@ -45,6 +45,7 @@ class Runner:
         self._sources = tuple(sources)
         self._merger = Merger(sources)
         self._decoder = Decoder(topology.pack.event_columns)
+        self._checks = Checks(self.columns)
         self._ended: set[str] = set()
         self._next_offset = dict.fromkeys(sources, 0)
         self._dead: list[DeadLetter] = []
@@ -71,7 +72,7 @@ class Runner:
         A dead letter of such an event has no raw bytes, its offset is the row.
         """
         start = self._next_offset[source]
-        bad = refusals(frame, np.full(len(frame), received_ms, dtype=np.int64))
+        bad = self._checks.refusals(frame, np.full(len(frame), received_ms, dtype=np.int64))
         for row, refusal in sorted(bad.items()):
             self._dead.append(
                 DeadLetter(
@@ -118,7 +119,6 @@ class Runner:
 
     def _apply(self, frame: pl.DataFrame, result: PipelineResult) -> None:
         batch = EventBatch.of(frame)
-        result.counts.events.update(batch.count_by_type())
         if len(self.stages) == 1:
             self._note(result, self.stages[0].process(batch))
         else:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["CHECKED_COLUMNS", "MAX_AHEAD_MS", "Check", "Refusal", "refusals", "time_refusal"]
+__all__ = ["CHECKED_COLUMNS", "MAX_AHEAD_MS", "Checks", "Refusal", "time_refusal"]
 
 CHECKED_COLUMNS: Final = frozenset(
     {"event_id", "type", "time_ms", "user_id", "request_id", "asset_id", "subject_user_id"}
@@ -49,35 +49,43 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class _Check:
     """Rows where ``bad`` holds are refused."""
 
     bad: pl.Expr
     refusal: Refusal
 
 
-def refusals(
-    frame: pl.DataFrame, received_ms: npt.NDArray[np.int64], max_ahead_ms: int = MAX_AHEAD_MS
-) -> dict[int, Refusal]:
-    """The rows of ``frame`` (n) that must be refused, the first reason each.
+class Checks:
+    """The checks of frames with the columns ``names``.
 
-    ``received_ms`` (n,) is when each record was received; its event may be at most
-    ``max_ahead_ms`` ahead of it.
+    An event may be at most ``max_ahead_ms`` ahead of the time at which its record was received.
     """
-    checks = _checks(frame.columns, max_ahead_ms)
-    if not len(frame):
-        return {}
-    table = frame.with_columns(pl.Series(_RECEIVED, received_ms))
-    if not table.select(reduce(or_, (check.bad for check in checks)).any()).item():
-        return {}
-    found: dict[int, Refusal] = {}
-    for check in checks:
-        for row in table.select(check.bad.alias("bad"))["bad"].arg_true().to_list():
-            refusal = check.refusal
-            if refusal.reason is Reason.TIME_OUT_OF_RANGE:
-                refusal = time_refusal(frame["time_ms"][row])
-            found.setdefault(row, refusal)
-    return found
+
+    def __init__(self, names: Collection[str], max_ahead_ms: int = MAX_AHEAD_MS) -> None:
+        self._checks = _checks(names, max_ahead_ms)
+        self._any = reduce(or_, (check.bad for check in self._checks)).any()
+
+    def refusals(
+        self, frame: pl.DataFrame, received_ms: npt.NDArray[np.int64]
+    ) -> dict[int, Refusal]:
+        """The rows of ``frame`` (n) that must be refused, the first reason each.
+
+        ``received_ms`` (n,) is when each record was received.
+        """
+        if not len(frame):
+            return {}
+        table = frame.with_columns(pl.Series(_RECEIVED, received_ms))
+        if not table.select(self._any).item():
+            return {}
+        found: dict[int, Refusal] = {}
+        for check in self._checks:
+            for row in table.select(check.bad.alias("bad"))["bad"].arg_true().to_list():
+                refusal = check.refusal
+                if refusal.reason is Reason.TIME_OUT_OF_RANGE:
+                    refusal = time_refusal(frame["time_ms"][row])
+                found.setdefault(row, refusal)
+        return found
 
 
 def time_refusal(time: int | None) -> Refusal:
@@ -91,7 +99,7 @@ def time_refusal(time: int | None) -> Refusal:
     return Refusal(Reason.TIME_OUT_OF_RANGE, "$.time", message)
 
 
-def _checks(names: Collection[str], max_ahead_ms: int) -> list[Check]:
+def _checks(names: Collection[str], max_ahead_ms: int) -> list[_Check]:
     time = pl.col("time_ms")
     checks = [
         _empty("event_id"),
@@ -134,17 +142,17 @@ def _checks(names: Collection[str], max_ahead_ms: int) -> list[Check]:
     return checks
 
 
-def _check(bad: pl.Expr, reason: Reason, name: str, message: str) -> Check:
+def _check(bad: pl.Expr, reason: Reason, name: str, message: str) -> _Check:
     path = f"$.{COLUMNS_BY_NAME[name].path}"
-    return Check(bad, Refusal(reason, path, message))
+    return _Check(bad, Refusal(reason, path, message))
 
 
-def _empty(name: str) -> Check:
+def _empty(name: str) -> _Check:
     value = pl.col(name)
     return _check(value.is_null() | (value == ""), Reason.MISSING_ID, name, f"{name} is empty")
 
 
-def _body(types: tuple[str, ...], name: str, body: str) -> Check:
+def _body(types: tuple[str, ...], name: str, body: str) -> _Check:
     value = pl.col(name)
     return _check(
         pl.col("type").is_in(types).fill_null(value=False) & (value.is_null() | (value == "")),

@@ -52,7 +52,7 @@ _READERS: Final[dict[str, tuple[str, Callable[[Sequence[Any]], list[Any]]]]] = {
     "guard_decision": ("guard", lambda parts: [part.decision for part in parts]),
     "guard_category": ("guard", lambda parts: [(part.categories or _NONE)[0] for part in parts]),
     "guard_score": ("guard", lambda parts: [part.score for part in parts]),
-    "asset_id": ("share", lambda parts: [part.asset_id for part in parts]),
+    "asset_id": ("asset", lambda parts: [part.asset_id for part in parts]),
     "asset_fingerprint": ("share", lambda parts: [part.asset_fingerprint for part in parts]),
     "channel": ("share", lambda parts: [part.channel for part in parts]),
     "target_id": ("share", lambda parts: [part.target_id for part in parts]),
@@ -113,6 +113,8 @@ class _Parts(dict[str, "Sequence[Any]"]):
                 return [body.guard or _NO_GUARD for body in self["generation"]]
             case "share":
                 return [event.share or _NO_SHARE for event in events]
+            case "asset":  # shares and feedback name one
+                return [event.share or event.feedback or _NO_SHARE for event in events]
             case "provenance":
                 return [body.provenance or _NO_PROVENANCE for body in self["share"]]
             case "feedback":

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from detectors.events import SCHEMA_VERSION
-from monitor.wire.checks import CHECKED_COLUMNS, MAX_AHEAD_MS, Refusal, refusals, time_refusal
+from monitor.wire.checks import CHECKED_COLUMNS, MAX_AHEAD_MS, Checks, Refusal, time_refusal
 from monitor.wire.columns import event_frame
 from monitor.wire.letters import MAX_RECORD_BYTES, DeadLetter, Reason
 from monitor.wire.scan import suspicious
@@ -54,7 +54,7 @@ class Decoder:
 
     def __init__(self, names: Collection[str], *, max_ahead_ms: int = MAX_AHEAD_MS) -> None:
         self._names = frozenset(names) | CHECKED_COLUMNS
-        self._max_ahead_ms = max_ahead_ms
+        self._checks = Checks(self._names, max_ahead_ms)
         self._decode = msgspec.json.Decoder(Event).decode
 
     def decode(
@@ -87,9 +87,9 @@ class Decoder:
             kept = [i for i, position in enumerate(positions) if position not in refused]
             events, positions = [events[i] for i in kept], [positions[i] for i in kept]
         frame, rows = self._frame(events, positions, refused)
-        absurd = refusals(frame, np.asarray(received_ms, dtype=np.int64)[rows], self._max_ahead_ms)
+        absurd = self._checks.refusals(frame, np.asarray(received_ms, dtype=np.int64)[rows])
         if absurd:
-            refused |= {positions[row]: refusal for row, refusal in absurd.items()}
+            refused |= {int(rows[row]): refusal for row, refusal in absurd.items()}
             good = np.ones(len(frame), dtype=np.bool_)
             good[list(absurd)] = False
             frame, rows = frame.filter(pl.Series(good)), rows[good]

@@ -1,0 +1,64 @@
+# Floodwatch: everything a developer runs. `make` alone lists it.
+#
+# Each target does its own set-up: Python 3.11 or newer (with venv), make and a package index are
+# enough. To use another Python: make test PYTHON=python3.13
+
+VENV := .venv
+BENCH_VENV := .venv-bench
+# The environment's own Python once there is one, so that PYTHON need be given only once.
+PYTHON ?= $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,python3)
+RUN := $(VENV)/bin/python -m
+# `make demo MINUTES=1` ends after a minute of event time; without it, Ctrl-C ends the demo.
+MINUTES ?=
+# More for pytest: make test PYTEST="-k limits -x"
+PYTEST ?=
+# More for the benchmark: make bench BENCH=--quick
+BENCH ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lock demo test check format kafka bench schema clean python
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: python ## Make .venv from the lock (seconds; nothing to do the second time)
+	@$(PYTHON) tools/environment.py make $(VENV) requirements/dev.lock
+
+lock: setup ## Resolve the lock files anew; UPGRADE=1 takes the newest versions
+	@$(VENV)/bin/python tools/environment.py lock $(if $(UPGRADE),--upgrade)
+
+demo: setup ## Watch misuse being found in a simulated stream; MINUTES=1 ends by itself
+	@$(VENV)/bin/floodwatch demo $(if $(MINUTES),--minutes $(MINUTES))
+
+test: check ## Check, then run all tests; PYTEST="-k word" passes options on
+	$(RUN) pytest $(PYTEST)
+
+check: setup ## Format, lint, types, import contracts
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	$(RUN) mypy
+	$(VENV)/bin/lint-imports
+
+format: setup ## Format the code and mend what the linter can
+	$(RUN) ruff check --fix-only --quiet .
+	$(RUN) ruff format .
+
+kafka: setup ## Run a real Apache Kafka on this machine until Ctrl-C
+	$(RUN) tests.kafka
+
+bench: python ## Compare the worker with its peers on one broker (build/bench.json)
+	@$(PYTHON) tools/environment.py make $(BENCH_VENV) requirements/bench.lock
+	$(BENCH_VENV)/bin/python -m bench $(BENCH)
+
+schema: setup ## Write docs/schema anew from the code
+	$(RUN) monitor.wire.json_schema docs/schema
+
+clean: ## Remove what make made (not the download caches)
+	rm -rf $(VENV) $(BENCH_VENV) build dist .grimp_cache .hypothesis .import_linter_cache \
+		.mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'Floodwatch needs Python 3.11 or newer; "$(PYTHON)" is missing or older.' >&2; \
+		echo 'Install one, or name it: make setup PYTHON=python3.12' >&2; exit 1; }

@@ -1,0 +1,1 @@
+"""Benchmarks: Floodwatch beside its peers, in one run on one broker."""

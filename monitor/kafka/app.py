@@ -1,0 +1,93 @@
+"""The Faust app of a worker: an agent per input topic, nothing of Faust's that we do not use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import faust
+
+from monitor.kafka.transport import SCHEME, Chunking, Consumer, register_scheme
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Awaitable, Callable
+
+    from monitor.kafka.chunks import Chunk
+    from monitor.kafka.settings import WorkerSettings
+
+__all__ = ["WorkerApp", "build_app"]
+
+
+class WorkerApp(faust.App):
+    """A Faust app whose transport delivers chunks as ``chunking`` says."""
+
+    chunking: Chunking
+    consumer: Consumer
+
+    async def wait_until_crashed(self) -> BaseException:
+        """Wait for a crash anywhere in this app's tree of services; returns its reason."""
+        await self._crashed.wait()
+        return self.crash_reason or RuntimeError("Faust crashed without a reason")
+
+    def _create_directories(self) -> None:
+        """Nothing is kept on disk."""
+
+
+class _ChunkSchema(faust.Schema[Any, Any]):
+    """A chunk is delivered as it is: the pipeline decodes it."""
+
+    def loads_key(self, app: Any, message: Any, **options: Any) -> Any:
+        return message.key
+
+    def loads_value(self, app: Any, message: Any, **options: Any) -> Any:
+        return message.value
+
+
+def build_app(settings: WorkerSettings, receive: Callable[[Chunk], Awaitable[None]]) -> WorkerApp:
+    """A new app (none exists at import time); call it in the event loop that will run it.
+
+    ``receive`` gets every chunk of the input topics, in order for each partition.
+    """
+    register_scheme()
+    app = WorkerApp(
+        settings.group,
+        broker=";".join(f"{SCHEME}://{broker}" for broker in settings.brokers),
+        broker_client_id=f"floodwatch-{settings.group}",
+        broker_commit_interval=settings.commit_interval_s,
+        broker_heartbeat_interval=settings.heartbeat_interval_s,
+        broker_request_timeout=settings.request_timeout_s,
+        broker_rebalance_timeout=settings.rebalance_timeout_s,
+        broker_session_timeout=settings.session_timeout_s,
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=settings.instance_id,
+        consumer_max_fetch_size=settings.fetch_bytes,
+        producer_compression_type=settings.compression,
+        producer_linger=settings.linger_ms / 1000.0,
+        producer_request_timeout=settings.request_timeout_s,
+        store="memory://",
+        stream_buffer_maxsize=settings.stream_buffer_chunks,
+        stream_recovery_delay=0.0,
+        stream_wait_empty=False,
+        table_standby_replicas=0,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        reply_create_topic=False,
+        autodiscover=False,
+        web_enabled=False,
+    )
+    app.chunking = Chunking(
+        frozenset(settings.topics.inputs), settings.max_chunk_records, settings.fetch_wait_ms
+    )
+    for topic in settings.topics.inputs:
+        _add_agent(app, topic, receive)
+    return app
+
+
+def _add_agent(app: WorkerApp, topic: str, receive: Callable[[Chunk], Awaitable[None]]) -> None:
+    # Without acknowledgements: Faust would commit past a chunk that is not published yet.
+    channel = app.topic(topic, schema=_ChunkSchema(), acks=False)
+
+    async def read(stream: AsyncIterable[Chunk]) -> None:
+        async for chunk in stream:
+            await receive(chunk)
+
+    app.agent(channel, name=f"{topic}-agent")(read)

@@ -1,0 +1,29 @@
+"""What the worker needs of a pipeline: the detection of one partition, fed chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Protocol
+
+from monitor.pipeline import PipelineResult, RecordChunk
+
+__all__ = ["Pipeline"]
+
+
+class Pipeline(Protocol):
+    """The detection of one partition number over all sources (``monitor.pipeline`` has ours).
+
+    One task uses it, from one thread.
+    """
+
+    def push(self, chunk: RecordChunk) -> None:
+        """Decode and buffer."""
+
+    def buffered(self, source: str) -> int:
+        """Events of ``source`` that wait to be merged."""
+
+    def process(self, idle_sources: Collection[str], limit: int) -> PipelineResult:
+        """Merge by event time and detect, at most ``limit`` events.
+
+        A source whose buffer is empty holds the merge back unless it is in ``idle_sources``.
+        """

@@ -1,0 +1,57 @@
+"""Messages on their way out: what the worker publishes for a result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from monitor.cloudevents import (
+    CONTENT_TYPE,
+    CloudEvent,
+    alert_event,
+    decision_event,
+    encode_event,
+    incident_event,
+)
+
+if TYPE_CHECKING:
+    from monitor.kafka.topics import TopicNames
+    from monitor.pipeline import PipelineResult
+
+__all__ = ["OutboundMessage", "finding_messages"]
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundMessage:
+    """A message to publish; its partition follows from the key."""
+
+    topic: str
+    key: bytes | None
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+def finding_messages(
+    result: PipelineResult, names: TopicNames, source: str
+) -> list[OutboundMessage]:
+    """Alerts keyed by what they are about, decisions by user, incidents by incident id.
+
+    ``source`` is the CloudEvents source. Within a topic the order is the result's.
+    """
+    messages = [
+        _message(names.alerts, alert.key, alert_event(alert, source)) for alert in result.alerts
+    ]
+    messages += [
+        _message(names.incidents, update.incident_id, incident_event(update, source))
+        for update in result.incidents
+    ]
+    messages += [
+        _message(names.decisions, decision.user_id, decision_event(decision, source))
+        for decision in result.decisions
+    ]
+    return messages
+
+
+def _message(topic: str, key: str, event: CloudEvent) -> OutboundMessage:
+    headers = (("content-type", CONTENT_TYPE.encode()),)
+    return OutboundMessage(topic, key.encode(), encode_event(event), headers)

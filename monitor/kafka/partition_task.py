@@ -1,0 +1,217 @@
+"""One partition at work: merge its sources, detect, publish, and only then call it done."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
+
+from faust.types import TP
+
+from monitor.kafka.dlq import dead_letter_message
+from monitor.kafka.outbound import OutboundMessage, finding_messages
+from monitor.kafka.source_buffer import SourceBuffer
+from monitor.pipeline import RecordChunk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from monitor.kafka.chunks import Chunk, PartitionPosition
+    from monitor.kafka.contract import Pipeline
+    from monitor.kafka.observer import WorkerObserver
+    from monitor.kafka.publisher import Publisher
+    from monitor.kafka.settings import WorkerSettings
+    from monitor.pipeline import PipelineResult
+
+__all__ = ["Feed", "PartitionTask"]
+
+_log = logging.getLogger(__name__)
+
+
+class Feed(Protocol):
+    """The part of the consumer that a task uses."""
+
+    def hold(self, tp: TP) -> None: ...
+    def release(self, tp: TP) -> None: ...
+    def caught_up(self, tp: TP, received_to: int | None) -> bool: ...
+    def read_position(self, tp: TP) -> PartitionPosition | None: ...
+    def mark_applied(self, tp: TP, next_offset: int, generation: int) -> None: ...
+
+
+class PartitionTask:
+    """Runs the pipeline of one partition number during one generation of the group.
+
+    ``receive`` never waits: when a source has more than ``buffer_events`` waiting, reading of
+    that partition is held until half of them are gone. (Agents that wait would stop reading
+    other partitions, among them those the merge is waiting for.)
+
+    A source with nothing buffered holds the merge back until it is idle: read to its end, and
+    silent for ``merge_wait_ms`` or the cause that something else waited that long. So what is in
+    the topics already is merged exactly, and what arrives later than that is merged as it comes.
+    (Kafka Streams: ``max.task.idle.ms``.)
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        generation: int,
+        pipeline: Pipeline,
+        *,
+        feed: Feed,
+        publisher: Publisher,
+        settings: WorkerSettings,
+        observer: WorkerObserver,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.partition = partition
+        self.generation = generation
+        self._pipeline = pipeline
+        self._feed = feed
+        self._publisher = publisher
+        self._settings = settings
+        self._observer = observer
+        self._clock = clock
+        self._sources = {
+            topic: SourceBuffer(TP(topic, partition), clock()) for topic in settings.topics.inputs
+        }
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._running: asyncio.Task[None] | None = None
+
+    def start(self, failed: Callable[[BaseException], None]) -> None:
+        """Start working; ``failed`` is called once if the work ends with an error."""
+        self._running = asyncio.create_task(self._run(), name=f"partition-{self.partition}")
+
+        def done(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                failed(error)
+
+        self._running.add_done_callback(done)
+
+    async def close(self, timeout_s: float) -> None:
+        """Finish what is being published, start nothing new. Cancels after ``timeout_s``."""
+        self._closing = True
+        self._wake.set()
+        if self._running is None:
+            return
+        await asyncio.wait([self._running], timeout=timeout_s)
+        if not self._running.done():
+            _log.warning(
+                "partition %d: outputs not acknowledged within %.1f s; their records stay "
+                "uncommitted and are read again",
+                self.partition,
+                timeout_s,
+            )
+            self._running.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._running
+
+    def receive(self, chunk: Chunk) -> None:
+        """Take a chunk. Raises LostRecordsError when one before it is missing."""
+        source = self._sources[chunk.topic]
+        source.receive(chunk, self._clock())
+        self._observer.chunk_received(chunk.topic, chunk.partition, len(chunk))
+        if not source.held and self._waiting(source) > self._settings.buffer_events:
+            source.held = True
+            self._feed.hold(source.tp)
+        self._wake.set()
+
+    def report(self) -> None:
+        """Tell the observer how far behind this partition is."""
+        for topic, source in self._sources.items():
+            position = self._feed.read_position(source.tp)
+            if position is None or position.end is None:
+                continue
+            done = position.next_offset if source.received_to is None else source.applied_to
+            if done is not None:
+                self._observer.lag(topic, self.partition, max(0, position.end - done))
+            self._observer.held_back(topic, self.partition, self._waiting(source))
+
+    async def _run(self) -> None:
+        while not self._closing:
+            self._wake.clear()
+            self._push()
+            if not await self._process():
+                await self._wait_for_work()
+
+    async def _wait_for_work(self) -> None:
+        """Until a chunk arrives; while events are held back also until the next tick."""
+        held_back = any(self._waiting(source) for source in self._sources.values())
+        timeout_s = self._settings.tick_ms / 1000.0 if held_back else None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._wake.wait()
+
+    def _push(self) -> None:
+        """Decode what has arrived, up to about one ``process`` ahead per source."""
+        for topic, source in self._sources.items():
+            while source.inbox and self._pipeline.buffered(topic) < self._settings.process_events:
+                self._pipeline.push(_record_chunk(source.take()))
+
+    async def _process(self) -> bool:
+        """Merge and detect once, publish, mark as applied; whether anything moved."""
+        started_s = self._clock()
+        result = self._pipeline.process(self._idle_sources(), self._settings.process_events)
+        elapsed_s = self._clock() - started_s
+        messages = self._messages(result)
+        await self._publisher.publish(messages)
+        moved = False
+        for topic, next_offset in result.applied.items():
+            source = self._sources[topic]
+            if source.applied(next_offset):
+                moved = True
+                self._feed.mark_applied(source.tp, next_offset, self.generation)
+        self._release_held()
+        if moved or messages:
+            self._observer.chunk_processed(self.partition, result, elapsed_s)
+            for letter in result.dead_letters:
+                self._observer.dead_letter(letter.source, letter.reason)
+            await asyncio.sleep(0)  # the event loop has other partitions to serve
+        return moved
+
+    def _messages(self, result: PipelineResult) -> list[OutboundMessage]:
+        names = self._settings.topics
+        messages = finding_messages(result, names, self._settings.event_source)
+        for letter in result.dead_letters:
+            origin = self._sources[letter.source].origin(letter.offset)
+            messages.append(
+                dead_letter_message(
+                    letter,
+                    partition=self.partition,
+                    timestamp_ms=origin.timestamp_ms,
+                    key=origin.key,
+                    names=names,
+                )
+            )
+        return messages
+
+    def _idle_sources(self) -> list[str]:
+        before_s = self._clock() - self._settings.merge_wait_ms / 1000.0
+        waits = [source.waits_since_s() for source in self._sources.values()]
+        # A source that trickles, or whose event times lag, must not hold the others for ever.
+        overdue = any(since_s is not None and since_s <= before_s for since_s in waits)
+        return [
+            topic
+            for topic, source in self._sources.items()
+            if not source.inbox
+            and (overdue or source.arrived_s <= before_s)
+            and self._feed.caught_up(source.tp, source.received_to)
+        ]
+
+    def _release_held(self) -> None:
+        for source in self._sources.values():
+            if source.held and self._waiting(source) <= self._settings.buffer_events // 2:
+                source.held = False
+                self._feed.release(source.tp)
+
+    def _waiting(self, source: SourceBuffer) -> int:
+        return source.inbox_records + self._pipeline.buffered(source.tp.topic)
+
+
+def _record_chunk(chunk: Chunk) -> RecordChunk:
+    columns = chunk.columns
+    return RecordChunk(
+        chunk.topic, chunk.partition, columns.values, columns.offsets, columns.timestamps_ms
+    )

@@ -1,0 +1,317 @@
+"""The topics Floodwatch needs: what they are called, how they are made, how they are checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from monitor.kafka.errors import TopicsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = [
+    "DEAD_LETTER_SUFFIX",
+    "DEFAULT_PARTITIONS",
+    "TopicNames",
+    "TopicSpec",
+    "TopicStatus",
+    "check_topics",
+    "create_topics",
+    "declare_topics",
+    "require_topics",
+]
+
+DEFAULT_PARTITIONS: Final = 8
+DEAD_LETTER_SUFFIX: Final = "-dlq"
+
+_DAY_MS: Final = 86_400_000
+_GIB: Final = 1 << 30
+_TIMEOUT_MS: Final = 30_000
+_CONNECT_TIMEOUT_MS: Final = 10_000
+_NO_ERROR: Final = 0
+_UNKNOWN_TOPIC: Final = 3
+
+TopicState: TypeAlias = Literal["created", "exists", "missing", "differs"]
+
+
+@dataclass(frozen=True, slots=True)
+class TopicNames:
+    """The names of the topics. ``with_prefix`` keeps installations on one broker apart."""
+
+    generation_events: str = "generation-events"
+    sharing_events: str = "sharing-events"
+    feedback_events: str = "feedback-events"
+    alerts: str = "alerts"
+    decisions: str = "decisions"
+    incidents: str = "incidents"
+
+    @classmethod
+    def with_prefix(cls, prefix: str) -> TopicNames:
+        """The default names, each after ``prefix``."""
+        names = cls()
+        return cls(**{field: prefix + getattr(names, field) for field in cls.__slots__})
+
+    @property
+    def inputs(self) -> tuple[str, str, str]:
+        """The co-partitioned topics that events are read from."""
+        return (self.generation_events, self.sharing_events, self.feedback_events)
+
+    @property
+    def outputs(self) -> tuple[str, str, str]:
+        """The topics that findings are published to."""
+        return (self.alerts, self.decisions, self.incidents)
+
+    def dead_letters(self, topic: str) -> str:
+        """Where records of the input ``topic`` go that cannot be used."""
+        return topic + DEAD_LETTER_SUFFIX
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic as it should be. ``replication_factor`` -1 leaves the choice to the broker.
+
+    The partition count of a topic that is ``co_partitioned`` (the inputs) must be exact.
+    """
+
+    name: str
+    partitions: int
+    configuration: Mapping[str, str]
+    replication_factor: int = -1
+    co_partitioned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TopicStatus:
+    """What there is of a topic; ``differences`` are phrases, the partition count first.
+
+    ``usable`` is False where the worker must not run: the topic is missing, or it is an input
+    with another number of partitions. Other differences are the operator's business and only
+    reported.
+    """
+
+    name: str
+    state: TopicState
+    partitions: int
+    usable: bool
+    differences: tuple[str, ...] = ()
+
+
+def declare_topics(
+    names: TopicNames,
+    *,
+    partitions: int = DEFAULT_PARTITIONS,
+    replication_factor: int = -1,
+) -> tuple[TopicSpec, ...]:
+    """All topics as they should be.
+
+    Input records carry the time at which the *broker* appended them (``LogAppendTime``): the
+    bound on event times in the future is checked against it, so a producer's clock cannot move
+    that bound, retention cannot be tricked by old or future times, and replaying old events
+    into the topic keeps them. The price: the producer's own record time is lost (the event's
+    ``time`` field is what counts), and a mirror that copies the topic writes its own times.
+    Outputs keep the time of production.
+
+    The compacted topics also delete what is older than their retention: an expired decision is
+    of no use, and the number of users has no bound.
+    """
+    inputs = {
+        "cleanup.policy": "delete",
+        "retention.ms": str(7 * _DAY_MS),
+        "message.timestamp.type": "LogAppendTime",
+    }
+    compacted = {"cleanup.policy": "compact,delete", "max.compaction.lag.ms": str(_DAY_MS)}
+    by_name: dict[str, tuple[int, dict[str, str]]] = {
+        **dict.fromkeys(names.inputs, (partitions, inputs)),
+        names.alerts: (
+            partitions,
+            {"cleanup.policy": "delete", "retention.ms": str(30 * _DAY_MS)},
+        ),
+        names.decisions: (partitions, {**compacted, "retention.ms": str(30 * _DAY_MS)}),
+        names.incidents: (partitions, {**compacted, "retention.ms": str(90 * _DAY_MS)}),
+        **{
+            names.dead_letters(name): (
+                1,
+                {
+                    "cleanup.policy": "delete",
+                    "retention.ms": str(14 * _DAY_MS),
+                    "retention.bytes": str(_GIB),
+                },
+            )
+            for name in names.inputs
+        },
+    }
+    durable = {"min.insync.replicas": "2"} if replication_factor >= 3 else {}
+    return tuple(
+        TopicSpec(
+            name,
+            count,
+            {**configuration, **durable},
+            replication_factor,
+            co_partitioned=name in names.inputs,
+        )
+        for name, (count, configuration) in by_name.items()
+    )
+
+
+def create_topics(brokers: Sequence[str], specs: Iterable[TopicSpec]) -> tuple[TopicStatus, ...]:
+    """Create what is missing and report on all; running it again changes nothing.
+
+    Raises TopicsError when the broker cannot be reached or refuses, and when a topic exists
+    with another number of partitions: that cannot be mended without moving the keys.
+    """
+    wanted = tuple(specs)
+    admin = _connect(brokers)
+    try:
+        before = _check(admin, wanted)
+        missing = {status.name for status in before if status.state == "missing"}
+        created = [spec for spec in wanted if spec.name in missing]
+        if created:
+            _create(admin, created)
+        after = _check(admin, wanted)
+    except KafkaError as error:
+        raise TopicsError(f"the broker at {', '.join(brokers)} refused: {error}") from error
+    finally:
+        admin.close()
+    statuses = tuple(
+        TopicStatus(status.name, "created", status.partitions, usable=True)
+        if status.name in missing and status.state == "exists"
+        else status
+        for status in after
+    )
+    _refuse_unusable(statuses)
+    return statuses
+
+
+def check_topics(brokers: Sequence[str], specs: Iterable[TopicSpec]) -> tuple[TopicStatus, ...]:
+    """Compare the broker's topics with ``specs``, changing nothing. Raises TopicsError."""
+    admin = _connect(brokers)
+    try:
+        return _check(admin, tuple(specs))
+    except KafkaError as error:
+        raise TopicsError(f"the broker at {', '.join(brokers)} refused: {error}") from error
+    finally:
+        admin.close()
+
+
+def require_topics(brokers: Sequence[str], names: TopicNames) -> int:
+    """The partition count of the inputs; raises TopicsError unless a worker can run.
+
+    Every topic must exist, and the inputs must have one partition count, whichever it is:
+    partition n of each of them holds the same users.
+    """
+    statuses = check_topics(brokers, declare_topics(names))
+    missing = [status.name for status in statuses if status.state == "missing"]
+    if missing:
+        raise TopicsError(
+            f"topics missing on {', '.join(brokers)}: {', '.join(missing)}; "
+            "make them with 'floodwatch topics create'"
+        )
+    counts = {s.name: s.partitions for s in statuses if s.name in names.inputs}
+    if len(set(counts.values())) != 1:
+        listed = ", ".join(f"{name} has {count}" for name, count in counts.items())
+        raise TopicsError(
+            f"the input topics must have the same number of partitions: {listed}; "
+            "recreate the odd one out (partition n of each must hold the same users)"
+        )
+    return next(iter(counts.values()))
+
+
+def _connect(brokers: Sequence[str]) -> KafkaAdminClient:
+    try:
+        return KafkaAdminClient(
+            bootstrap_servers=list(brokers),
+            client_id="floodwatch-topics",
+            bootstrap_timeout_ms=_CONNECT_TIMEOUT_MS,
+            request_timeout_ms=_TIMEOUT_MS,
+        )
+    except (KafkaError, OSError, ValueError) as error:
+        raise TopicsError(
+            f"no Kafka broker answers at {', '.join(brokers)}: {error}; is it running?"
+        ) from error
+
+
+def _create(admin: KafkaAdminClient, specs: Sequence[TopicSpec]) -> None:
+    request = {
+        spec.name: {
+            "num_partitions": spec.partitions,
+            "replication_factor": spec.replication_factor,
+            "configs": dict(spec.configuration),
+        }
+        for spec in specs
+    }
+    response = admin.create_topics(request, timeout_ms=_TIMEOUT_MS, raise_errors=False)
+    for topic in response["topics"]:
+        error = for_code(topic["error_code"])
+        # Someone else may have made it since we looked: the check that follows tells.
+        if topic["error_code"] != _NO_ERROR and error is not TopicAlreadyExistsError:
+            reason = topic.get("error_message") or error.__name__
+            raise TopicsError(f"cannot create topic {topic['name']!r}: {reason}")
+    admin.wait_for_topics(list(request), timeout_ms=_TIMEOUT_MS)
+
+
+def _check(admin: KafkaAdminClient, specs: Sequence[TopicSpec]) -> tuple[TopicStatus, ...]:
+    described = {
+        topic["name"]: topic for topic in admin.describe_topics([spec.name for spec in specs])
+    }
+    found: dict[str, int] = {}
+    for spec in specs:
+        topic = described.get(spec.name)
+        code = _UNKNOWN_TOPIC if topic is None else topic["error_code"]
+        if topic is not None and code == _NO_ERROR:
+            found[spec.name] = len(topic["partitions"])
+        elif code != _UNKNOWN_TOPIC:
+            raise TopicsError(f"cannot describe topic {spec.name!r}: {for_code(code).__name__}")
+    configurations = _configurations(admin, sorted(found))
+    return tuple(_status(spec, found, configurations) for spec in specs)
+
+
+def _configurations(
+    admin: KafkaAdminClient, names: Sequence[str]
+) -> Mapping[str, Mapping[str, Any]]:
+    if not names:
+        return {}
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    described: Mapping[str, Mapping[str, Any]] = admin.describe_configs(
+        resources, config_filter="all"
+    )["topic"]
+    return described
+
+
+def _status(
+    spec: TopicSpec, found: Mapping[str, int], configurations: Mapping[str, Mapping[str, Any]]
+) -> TopicStatus:
+    if spec.name not in found:
+        return TopicStatus(spec.name, "missing", 0, usable=False)
+    partitions = found[spec.name]
+    differences = []
+    if partitions != spec.partitions:
+        differences.append(f"{partitions} partitions instead of {spec.partitions}")
+    for key, wanted in spec.configuration.items():
+        actual = str(configurations[spec.name].get(key, {}).get("value"))
+        if set(actual.split(",")) != set(wanted.split(",")):
+            differences.append(f"{key} is {actual} instead of {wanted}")
+    return TopicStatus(
+        spec.name,
+        "differs" if differences else "exists",
+        partitions,
+        usable=partitions == spec.partitions or not spec.co_partitioned,
+        differences=tuple(differences),
+    )
+
+
+def _refuse_unusable(statuses: Iterable[TopicStatus]) -> None:
+    unusable = [
+        f"{status.name}: {'; '.join(status.differences) or status.state}"
+        for status in statuses
+        if not status.usable
+    ]
+    if unusable:
+        raise TopicsError(
+            f"topics that cannot be used: {', '.join(unusable)}; ask for the number of "
+            "partitions they have, or delete and create them anew"
+        )

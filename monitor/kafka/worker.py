@@ -1,0 +1,228 @@
+"""The worker: Faust agents that hand chunks to one pipeline per partition."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from monitor.kafka.app import build_app
+from monitor.kafka.errors import WorkerError
+from monitor.kafka.observer import IgnoringObserver
+from monitor.kafka.partition_task import PartitionTask
+from monitor.kafka.publisher import Publisher
+from monitor.kafka.topics import require_topics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from monitor.kafka.chunks import Chunk
+    from monitor.kafka.contract import Pipeline
+    from monitor.kafka.observer import WorkerObserver
+    from monitor.kafka.settings import WorkerSettings
+
+__all__ = ["Worker", "run_worker"]
+
+_log = logging.getLogger(__name__)
+
+_REPORT_INTERVAL_S: Final = 1.0
+
+
+class Worker:
+    """One member of the consumer group. ``run`` it once.
+
+    ``make_pipeline`` is called with the partition number whenever a partition starts here:
+    at the first chunk of a generation, so every generation starts with a fresh pipeline.
+    """
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        make_pipeline: Callable[[int], Pipeline],
+        observer: WorkerObserver | None = None,
+    ) -> None:
+        self._settings = settings
+        self._make_pipeline = make_pipeline
+        self._observer = observer or IgnoringObserver()
+        self._session: _Session | None = None
+        self._stop_requested = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether partitions are assigned, recovered and being read. Callable from any thread."""
+        session = self._session
+        return session is not None and session.ready
+
+    def stop(self) -> None:
+        """Ask ``run`` to finish, commit and return. Callable from any thread, more than once."""
+        self._stop_requested = True
+        session = self._session
+        if session is not None:
+            session.end()
+
+    async def run(self) -> None:
+        """Work until ``stop``. Raises TopicsError before, WorkerError after a failure.
+
+        Either way the partitions are given back; what was not acknowledged is not committed.
+        """
+        brokers, group = self._settings.brokers, self._settings.group
+        partitions = await asyncio.to_thread(require_topics, brokers, self._settings.topics)
+        if self._stop_requested:
+            return
+        _log.info("group %s starts on %s, %d partitions", group, ",".join(brokers), partitions)
+        self._session = _Session(self._settings, self._make_pipeline, self._observer)
+        if self._stop_requested:  # meanwhile, by another thread
+            self._session.end()
+        failure = await self._session.run()
+        _log.info("group %s: worker stopped", group)
+        if failure is not None:
+            raise WorkerError(
+                f"the worker stopped: {failure}; nothing unacknowledged was committed"
+            ) from failure
+
+
+class _Session:
+    """One run of a worker, in one event loop: its Faust app and its partition tasks."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        make_pipeline: Callable[[int], Pipeline],
+        observer: WorkerObserver,
+    ) -> None:
+        self._settings = settings
+        self._make_pipeline = make_pipeline
+        self._observer = observer
+        self._loop = asyncio.get_running_loop()
+        self._app = build_app(settings, self._receive)
+        self._app.consumer.before_revoke = self._release
+        self._publisher = Publisher(self._app.producer, settings, observer)
+        self._tasks: dict[int, PartitionTask] = {}
+        self._released_generation = -1
+        self._ended = asyncio.Event()
+        self._failure: BaseException | None = None
+
+    @property
+    def ready(self) -> bool:
+        app = self._app
+        return (
+            not self._ended.is_set()
+            and not app.rebalancing
+            and app.tables.actives_ready
+            and bool(app.consumer.assignment())
+        )
+
+    def end(self) -> None:
+        """Have ``run`` finish. Callable from any thread."""
+        with suppress(RuntimeError):  # the loop is closed: it has ended
+            self._loop.call_soon_threadsafe(self._ended.set)
+
+    async def run(self) -> BaseException | None:
+        """Work until the end; returns the failure that brought it about, if one did."""
+        background = [
+            asyncio.create_task(self._watch()),
+            asyncio.create_task(self._start()),
+            asyncio.create_task(self._report()),
+        ]
+        try:
+            await self._ended.wait()
+        finally:
+            await self._shut_down()
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+        return self._failure
+
+    async def _start(self) -> None:
+        try:
+            await self._app.start()
+        except Exception as error:  # noqa: BLE001 - whatever it is, run() reports it
+            self._fail(error)
+
+    async def _watch(self) -> None:
+        self._fail(await self._app.wait_until_crashed())
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(_REPORT_INTERVAL_S)
+            self._observer.assigned(len(self._tasks))
+            for task in self._tasks.values():
+                task.report()
+
+    async def _receive(self, chunk: Chunk) -> None:
+        """Called by the agents, in order for each partition."""
+        if (
+            self._failure is not None
+            or chunk.generation != self._app.consumer_generation_id
+            or chunk.generation <= self._released_generation
+        ):
+            return  # fetched before a rebalance: whoever has the partition now reads it again
+        try:
+            self._task(chunk).receive(chunk)
+        except Exception as error:  # noqa: BLE001 - run() reports it
+            # Not raised here: Faust would restart the agent, and the chunk would be gone.
+            self._fail(error)
+
+    def _task(self, chunk: Chunk) -> PartitionTask:
+        task = self._tasks.get(chunk.partition)
+        if task is None or task.generation != chunk.generation:
+            task = self._tasks[chunk.partition] = PartitionTask(
+                chunk.partition,
+                chunk.generation,
+                self._make_pipeline(chunk.partition),
+                feed=self._app.consumer,
+                publisher=self._publisher,
+                settings=self._settings,
+                observer=self._observer,
+            )
+            task.start(self._fail)
+        return task
+
+    async def _release(self) -> None:
+        """End all tasks; what they have applied can be committed when this returns."""
+        self._released_generation = self._app.consumer_generation_id
+        tasks, self._tasks = list(self._tasks.values()), {}
+        timeout_s = self._settings.session_timeout_s
+        await asyncio.gather(*(task.close(timeout_s) for task in tasks))
+        self._observer.assigned(0)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is None and not self._ended.is_set():
+            _log.error("the worker stops: %s", error, exc_info=error)
+            self._failure = error
+        self._ended.set()
+
+    async def _shut_down(self) -> None:
+        """Give the partitions back: Faust commits what was applied when its consumer stops."""
+        consumer = self._app.consumer
+        if consumer.started:
+            consumer.stop_flow()
+            await self._release()
+        await self._app.stop()
+        consumer.discard()
+
+
+def run_worker(
+    settings: WorkerSettings,
+    make_pipeline: Callable[[int], Pipeline],
+    observer: WorkerObserver | None = None,
+) -> None:
+    """Run a worker until SIGTERM or SIGINT: flush, commit, leave the group, return.
+
+    Raises TopicsError and WorkerError. Call it in the main thread.
+    """
+
+    async def main() -> None:
+        worker = Worker(settings, make_pipeline, observer)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, worker.stop)
+        try:
+            await worker.run()
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    asyncio.run(main())

@@ -1,0 +1,170 @@
+"""``floodwatch worker`` and ``floodwatch topics``: composition of what runs on Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from detectors.errors import PackError
+from detectors.topology import Topology, compile_pack
+from monitor.failures import USAGE, stop_on
+from monitor.health import Health, PortTakenError, serve_metrics
+from monitor.kafka.errors import KafkaShellError
+from monitor.kafka.settings import WorkerSettings
+from monitor.kafka.topics import TopicNames
+from monitor.kafka.topics_command import TopicsTarget, topics_command
+from monitor.kafka.worker import Worker
+from monitor.metrics import Metrics
+from monitor.options import ConfigOption, MetricsPortOption, PackOption
+from monitor.packs import load_pack
+from monitor.pipeline import PartitionPipeline, warm_up
+from monitor.settings_sources import ConfigurationError, load_settings
+from monitor.version import program_version
+
+if TYPE_CHECKING:
+    from monitor.config import KafkaSettings, Settings
+
+__all__ = ["topics", "worker"]
+
+_BEAT_S: Final = 1.0
+
+
+def worker(
+    brokers: Annotated[
+        str | None,
+        typer.Option(help="host:port, several separated by commas. [default: 127.0.0.1:9092]"),
+    ] = None,
+    group: Annotated[str | None, typer.Option(help="Consumer group. [default: floodwatch]")] = None,
+    instance_id: Annotated[
+        str | None, typer.Option(help="Static membership: a name that survives restarts.")
+    ] = None,
+    metrics_port: MetricsPortOption = None,
+    pack: PackOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Run the detection on Kafka topics as a member of a consumer group, until SIGTERM or Ctrl-C.
+
+    Alerts, incidents and decisions go to their topics; what cannot be used goes to the dead
+    letters. Start as many as there are partitions.
+    """
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    with stop_on(ConfigurationError, exit_code=USAGE):
+        settings = load_settings(
+            {
+                "pack": pack,
+                "kafka": {"brokers": brokers, "group": group, "instance_id": instance_id},
+                "metrics": {"port": metrics_port},
+            },
+            config=config,
+            environ=os.environ,
+        )
+    with stop_on(PackError, exit_code=USAGE), stop_on(KafkaShellError, PortTakenError):
+        asyncio.run(_work(settings))
+
+
+async def _work(settings: Settings) -> None:
+    """Run one worker with its metrics until a signal or a failure."""
+    topology = Topology(compile_pack(load_pack(settings.pack)), settings.runner.max_users)
+    warm_up(topology)
+    worker_settings = _worker_settings(settings.kafka)
+    metrics = Metrics(
+        version=program_version(),
+        pack=topology.pack.pack,
+        clock=time.monotonic,
+        delay_s=lambda time_ms: time.time() - time_ms / 1_000,
+    )
+
+    def make_pipeline(partition: int) -> PartitionPipeline:
+        pipeline = PartitionPipeline(topology, worker_settings.topics.inputs)
+        metrics.watch_stage(partition, pipeline.stage)
+        return pipeline
+
+    running = Worker(worker_settings, make_pipeline, metrics)
+    health = Health(
+        time.monotonic, lambda: "" if running.ready else "partitions are not assigned yet"
+    )
+    if not settings.metrics.enabled:
+        await _until_signalled(running, health)
+        return
+    with serve_metrics(
+        metrics.registry, health, host=settings.metrics.host, port=settings.metrics.port
+    ) as server:
+        logging.getLogger(__name__).info("metrics on %s/metrics", server.address)
+        await _until_signalled(running, health)
+
+
+async def _until_signalled(running: Worker, health: Health) -> None:
+    """Run the worker; SIGTERM and SIGINT have it flush, commit and leave the group."""
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, running.stop)
+    beating = asyncio.create_task(_beat(health))
+    try:
+        await running.run()
+    finally:
+        beating.cancel()
+        with suppress(asyncio.CancelledError):
+            await beating
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+async def _beat(health: Health) -> None:
+    while True:
+        health.beat()
+        await asyncio.sleep(_BEAT_S)
+
+
+def _worker_settings(kafka: KafkaSettings) -> WorkerSettings:
+    return WorkerSettings(
+        brokers=tuple(kafka.brokers.split(",")),
+        group=kafka.group,
+        instance_id=kafka.instance_id or None,
+        topics=_topic_names(kafka),
+        session_timeout_s=kafka.session_timeout_s,
+        max_chunk_records=kafka.chunk_records,
+        merge_wait_ms=kafka.merge_wait_ms,
+    )
+
+
+def _topic_names(kafka: KafkaSettings) -> TopicNames:
+    return TopicNames(**kafka.topics.model_dump())
+
+
+@dataclass(slots=True)
+class _ConfigFile:
+    """The file that ``floodwatch topics --config`` names, for the commands under it."""
+
+    path: Path | None = None
+
+    def target(self) -> TopicsTarget:
+        with stop_on(ConfigurationError, exit_code=USAGE):
+            kafka = load_settings(config=self.path, environ=os.environ).kafka
+        return TopicsTarget(tuple(kafka.brokers.split(",")), _topic_names(kafka))
+
+
+def _topics() -> typer.Typer:
+    file = _ConfigFile()
+    app = topics_command(file.target)
+
+    @app.callback()
+    def options(config: ConfigOption = None) -> None:
+        file.path = config
+
+    return app
+
+
+topics: Final = _topics()
+"""``floodwatch topics create|check|list``."""

@@ -1,0 +1,293 @@
+"""What Floodwatch measures of itself, for Prometheus (every name: ``docs/metrics.md``).
+
+One ``Metrics`` with a registry of its own is made in the composition root and passed down. Label
+values are bounded: event types, reasons, rules, topics and partitions, never anything a user or
+a producer can choose. The clocks are given, as everywhere.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+)
+
+from detectors.events import EVENT_TYPES
+from detectors.incidents import Alert, IncidentUpdate, Output
+from detectors.pack import RuleSpec
+
+if TYPE_CHECKING:
+    from detectors.pack import Pack
+    from detectors.stages import UserStage
+    from monitor.pipeline import PipelineResult
+
+__all__ = ["Metrics"]
+
+_CHUNK_BUCKETS: Final = (1, 10, 50, 100, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000)
+_PROCESSING_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+_DELAY_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800)
+_USER_KEYS: Final = "user"
+
+
+class Metrics:
+    """All metrics and the registry that holds them: the observer of a worker or a runner.
+
+    ``delay_s`` says how long ago an event time (ms) was: by the wall clock, or by the schedule of
+    a simulation. ``clock`` is any monotonic clock, in seconds. Methods return at once and may
+    be called from one thread while others scrape.
+    """
+
+    def __init__(
+        self,
+        *,
+        version: str,
+        pack: Pack,
+        clock: Callable[[], float],
+        delay_s: Callable[[int], float],
+    ) -> None:
+        self.registry = CollectorRegistry()
+        self._clock = clock
+        self._delay_s = delay_s
+        self._last_event_s = clock()
+        self._rules: dict[str, RuleSpec] = {rule.id: rule for rule in pack.rules}
+        self._stages: dict[int, weakref.ref[UserStage]] = {}
+        self._evicted: dict[int, tuple[int, int]] = {}
+        ProcessCollector(namespace="floodwatch", registry=self.registry)
+        Info("floodwatch_build", "What runs: version and pack.", registry=self.registry).info(
+            {"version": version, "pack": pack.name, "pack_version": pack.version}
+        )
+        self._define_input()
+        self._define_output()
+        self._define_state()
+        # Series exist from the start, so that "nothing yet" is 0 and not absent.
+        for event_type in EVENT_TYPES:
+            self._events.labels(event_type)
+        for rule in pack.rules:
+            self._findings.labels(rule.id, rule.severity, rule.mode)
+            self._alerts.labels(rule.id, rule.severity, rule.mode)
+            self._rule_errors.labels(rule.id)
+        self._key_evictions.labels(_USER_KEYS)
+
+    def assigned(self, partitions: int) -> None:
+        """This many partitions (of each input topic) are ours now; 0 while the group settles."""
+        self._partitions.set(partitions)
+        if not partitions:
+            self._lag.clear()
+            self._held_back.clear()
+
+    def chunk_received(self, topic: str, partition: int, records: int) -> None:
+        """A chunk arrived."""
+        self._chunk_records.observe(records)
+
+    def chunk_processed(self, partition: int, result: PipelineResult, elapsed_s: float) -> None:
+        """A partition made ``result`` in ``elapsed_s``, and its outputs are safe."""
+        counts = result.counts
+        self._processing.observe(elapsed_s)
+        self._late.inc(counts.late)
+        self._skipped.inc(counts.skipped)
+        for event_type, count in counts.events.items():
+            self._events.labels(event_type).inc(count)
+        for rule_id, count in counts.findings.items():
+            rule = self._rules[rule_id]
+            self._findings.labels(rule.id, rule.severity, rule.mode).inc(count)
+        for rule_id, count in counts.rule_errors.items():
+            self._rule_errors.labels(rule_id).inc(count)
+        self._count_outputs(result.outputs)
+        self._count_evictions()
+        if counts.events:
+            self._last_event_s = self._clock()
+
+    def dead_letter(self, topic: str, reason: str) -> None:
+        """A record of ``topic`` was put aside for ``reason`` (a code)."""
+        self._dead_letters.labels(topic, reason).inc()
+
+    def published(self, topic: str, messages: int, elapsed_s: float) -> None:
+        """The broker acknowledged ``messages`` after ``elapsed_s``."""
+        self._published.labels(topic).inc(messages)
+        self._publishing.observe(elapsed_s)
+
+    def publish_failed(self, attempt: int, error: Exception) -> None:
+        """An attempt to publish failed; it is repeated or the worker stops."""
+        self._publish_failures.inc()
+
+    def lag(self, topic: str, partition: int, records: int) -> None:
+        """Records of an input partition that are not applied yet."""
+        self._lag.labels(topic, str(partition)).set(records)
+
+    def held_back(self, topic: str, partition: int, events: int) -> None:
+        """Events of an input partition that wait for other topics to catch up."""
+        self._held_back.labels(topic, str(partition)).set(events)
+
+    def watch_stage(self, partition: int, stage: UserStage) -> None:
+        """Show the size of a partition's state from now on, until the stage is gone."""
+        self._stages[partition] = weakref.ref(stage)
+        self._evicted[partition] = (0, 0)
+
+    def _count_outputs(self, outputs: Iterable[Output]) -> None:
+        for output in outputs:
+            if isinstance(output, Alert):
+                self._alerts.labels(output.rule_id, output.severity, output.mode).inc()
+                self._alert_delay.observe(max(0.0, self._delay_s(output.time_ms)))
+            elif isinstance(output, IncidentUpdate):
+                self._incidents.labels(output.state).inc()
+            else:
+                made_by = output.reason.partition(":")[0]
+                self._decisions.labels(output.kind, output.scope, made_by).inc()
+
+    def _count_evictions(self) -> None:
+        for partition, reference in self._stages.items():
+            stage = reference()
+            if stage is not None:
+                now = (stage.keys.evicted, stage.incidents.evicted)
+                before = self._evicted[partition]
+                self._evicted[partition] = now
+                self._key_evictions.labels(_USER_KEYS).inc(now[0] - before[0])
+                self._incident_evictions.inc(now[1] - before[1])
+
+    def _live_stages(self) -> Iterator[UserStage]:
+        for reference in list(self._stages.values()):
+            stage = reference()
+            if stage is not None:
+                yield stage
+
+    def _define_input(self) -> None:
+        registry, of_partition = self.registry, ["topic", "partition"]
+        self._events = Counter(
+            "floodwatch_events_total", "Events processed.", ["type"], registry=registry
+        )
+        self._dead_letters = Counter(
+            "floodwatch_dead_letters_total",
+            "Records that could not be decoded or used, and were put aside.",
+            ["source", "reason"],
+            registry=registry,
+        )
+        self._late = Counter(
+            "floodwatch_late_events_total",
+            "Events too old for every window: they changed nothing.",
+            registry=registry,
+        )
+        self._skipped = Counter(
+            "floodwatch_skipped_counts_total",
+            "Counts of a window that an event was too old for, while longer windows took it.",
+            registry=registry,
+        )
+        self._chunk_records = Histogram(
+            "floodwatch_chunk_records",
+            "Records in a chunk of one partition.",
+            buckets=_CHUNK_BUCKETS,
+            registry=registry,
+        )
+        self._processing = Histogram(
+            "floodwatch_processing_seconds",
+            "Time to merge and detect once, for one partition.",
+            buckets=_PROCESSING_BUCKETS,
+            registry=registry,
+        )
+        self._lag = Gauge(
+            "floodwatch_consumer_lag_records",
+            "Records of an input partition that are not applied yet.",
+            of_partition,
+            registry=registry,
+        )
+        self._held_back = Gauge(
+            "floodwatch_held_back_events",
+            "Events of an input partition that wait for other topics to catch up.",
+            of_partition,
+            registry=registry,
+        )
+        self._partitions = Gauge(
+            "floodwatch_assigned_partitions",
+            "Partition numbers this process works on.",
+            registry=registry,
+        )
+        Gauge(
+            "floodwatch_last_event_age_seconds",
+            "Seconds since the last event was processed (since the start, if none was).",
+            registry=registry,
+        ).set_function(lambda: max(0.0, self._clock() - self._last_event_s))
+
+    def _define_output(self) -> None:
+        registry, of_rule = self.registry, ["rule", "severity", "mode"]
+        self._findings = Counter(
+            "floodwatch_findings_total", "Events at which a rule held.", of_rule, registry=registry
+        )
+        self._alerts = Counter(
+            "floodwatch_alerts_total", "Findings that passed cooldown.", of_rule, registry=registry
+        )
+        self._alert_delay = Histogram(
+            "floodwatch_alert_delay_seconds",
+            "From the time of the event to the alert about it, acknowledged.",
+            buckets=_DELAY_BUCKETS,
+            registry=registry,
+        )
+        self._incidents = Counter(
+            "floodwatch_incident_updates_total",
+            "Incidents opened, updated and closed.",
+            ["state"],
+            registry=registry,
+        )
+        self._decisions = Counter(
+            "floodwatch_decisions_total",
+            "Decisions about users; made_by is rule or limit.",
+            ["kind", "scope", "made_by"],
+            registry=registry,
+        )
+        self._rule_errors = Counter(
+            "floodwatch_rule_errors_total",
+            "Evaluations of a rule on a batch that failed.",
+            ["rule"],
+            registry=registry,
+        )
+        self._published = Counter(
+            "floodwatch_published_messages_total",
+            "Messages that the broker acknowledged.",
+            ["topic"],
+            registry=registry,
+        )
+        self._publish_failures = Counter(
+            "floodwatch_publish_failures_total",
+            "Attempts to publish that failed.",
+            registry=registry,
+        )
+        self._publishing = Histogram(
+            "floodwatch_publish_seconds",
+            "Time until the broker acknowledged a batch of messages.",
+            buckets=_DELAY_BUCKETS,
+            registry=registry,
+        )
+
+    def _define_state(self) -> None:
+        registry, of_key_space = self.registry, ["key_space"]
+        Gauge(
+            "floodwatch_key_rows", "Keys kept in memory.", of_key_space, registry=registry
+        ).labels(_USER_KEYS).set_function(lambda: sum(len(s.keys) for s in self._live_stages()))
+        Gauge(
+            "floodwatch_key_rows_capacity",
+            "Most keys kept in memory; beyond it the longest idle is evicted.",
+            of_key_space,
+            registry=registry,
+        ).labels(_USER_KEYS).set_function(
+            lambda: sum(stage.keys.capacity for stage in self._live_stages())
+        )
+        Gauge(
+            "floodwatch_open_incidents", "Incidents that are open.", registry=registry
+        ).set_function(lambda: sum(len(stage.incidents) for stage in self._live_stages()))
+        self._key_evictions = Counter(
+            "floodwatch_key_evictions_total",
+            "Keys evicted for lack of room.",
+            of_key_space,
+            registry=registry,
+        )
+        self._incident_evictions = Counter(
+            "floodwatch_incident_evictions_total",
+            "Incidents closed early for lack of room.",
+            registry=registry,
+        )

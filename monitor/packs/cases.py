@@ -1,0 +1,154 @@
+"""Plays the cases of a pack's rules: one row evaluated, or events through a real stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import polars as pl
+
+from detectors.batch import EventBatch
+from detectors.errors import near_match
+from detectors.incidents import Alert
+from detectors.stages import StageOutputs, UserStage
+from detectors.topology import CompiledPack, compile_pack
+from monitor.packs.steps import misfit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from detectors.incidents import Condition
+    from detectors.pack import Pack, RuleCase, RuleSpec
+    from detectors.rules import Rule
+
+__all__ = ["CaseResult", "check_pack"]
+
+_MAX_USERS: Final = 4_096
+_PROBE_COOLDOWN_MS: Final = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """How a case went. ``detail`` says why where it did not go as expected."""
+
+    rule_id: str
+    case: str
+    expected: bool
+    fired: bool
+    detail: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the rule did what the case expects."""
+        return self.fired == self.expected and not self.detail
+
+
+def check_pack(pack: Pack) -> tuple[CaseResult, ...]:
+    """Compile a pack and play every case of every rule, in the order of the rules.
+
+    Raises:
+        PackError: the pack does not compile (``load_pack`` has reported that better).
+    """
+    compiled = compile_pack(pack)
+    return tuple(
+        _by_columns(compiled, index, case, case.columns)
+        if case.columns is not None
+        else _by_events(compiled, index, case)
+        for index, rule in enumerate(pack.rules)
+        for case in rule.cases
+    )
+
+
+def _by_columns(
+    compiled: CompiledPack, index: int, case: RuleCase, given: Mapping[str, Any]
+) -> CaseResult:
+    rule = compiled.rules.rules[index]
+    problem = _unusable(compiled, given)
+    if problem:
+        return _broken(rule.spec, case, problem)
+    frame = _one_row(compiled, given)
+    held = compiled.rules.held(frame, np.ones(1, dtype=np.bool_))
+    if rule.spec.id in held.errors:
+        return _broken(rule.spec, case, held.errors[rule.spec.id])
+    fired = bool((held.rules == index).any())
+    evidence = rule.evidence(frame.select(sorted(rule.when.columns)).row(0, named=True))
+    return _result(rule, case, fired, evidence)
+
+
+def _unusable(compiled: CompiledPack, given: Mapping[str, Any]) -> str:
+    """What is wrong with the columns that a case gives; empty where nothing is."""
+    for name, value in given.items():
+        if name not in compiled.schema:
+            hint = near_match(name, compiled.schema) or "see `floodwatch rules columns`"
+            return f"no column {name!r} ({hint})"
+        wrong = misfit(value, compiled.schema[name])
+        if wrong:
+            return f"{name}: {wrong}"
+    return ""
+
+
+def _one_row(compiled: CompiledPack, given: Mapping[str, Any]) -> pl.DataFrame:
+    """One row of every column: as given, derived from that, or 0, false or null."""
+    derived = {spec.name for spec in compiled.pack.derived}
+    row: dict[str, object] = {name: None for name in compiled.schema if name not in derived}
+    row |= dict.fromkeys(compiled.limits.columns, False)
+    for feature in compiled.pack.features:
+        if feature.kind != "gap":
+            row |= {f"{feature.name}_{window}": 0.0 for window in feature.windows}
+    row |= given
+    frame = pl.DataFrame(
+        {name: pl.Series([row[name]], dtype=compiled.schema[name], strict=False) for name in row}
+    )
+    for level in (*compiled.event_derived, *compiled.feature_derived):
+        frame = frame.with_columns(
+            expression for expression in level if expression.meta.output_name() not in given
+        )
+    return frame
+
+
+def _by_events(compiled: CompiledPack, index: int, case: RuleCase) -> CaseResult:
+    rule = compiled.rules.rules[index]
+    played = _play(compiled, case)
+    if rule.spec.id in played.rule_errors:
+        return _broken(rule.spec, case, played.rule_errors[rule.spec.id])
+    fired = any(alert.rule_id == rule.spec.id for alert in _alerts(played))
+    if fired == case.fires:
+        return CaseResult(rule.spec.id, case.name, case.fires, fired)
+    return _result(rule, case, fired, _closest(compiled.pack, rule.spec, case))
+
+
+def _play(compiled: CompiledPack, case: RuleCase) -> StageOutputs:
+    return UserStage(compiled, _MAX_USERS).process(EventBatch.from_rows(case.events))
+
+
+def _alerts(played: StageOutputs) -> Iterator[Alert]:
+    return (output for output in played.outputs if isinstance(output, Alert))
+
+
+def _closest(pack: Pack, rule: RuleSpec, case: RuleCase) -> tuple[Condition, ...]:
+    """The values at the (last) event at which most of the rule's comparisons held.
+
+    A probe that holds at every event and never cools down reports the rule's values at each.
+    """
+    probe = replace(
+        rule, when=f"({rule.when}) or time_ms is not null", cooldown_ms=_PROBE_COOLDOWN_MS
+    )
+    compiled = compile_pack(replace(pack, rules=(probe,)))
+    seen = [alert.evidence for alert in _alerts(_play(compiled, case))]
+    return max(reversed(seen), key=lambda evidence: sum(c.holds for c in evidence), default=())
+
+
+def _broken(rule: RuleSpec, case: RuleCase, why: str) -> CaseResult:
+    """A case that could not be judged: it fails, whatever it expects."""
+    return CaseResult(rule.id, case.name, case.fires, False, why)
+
+
+def _result(rule: Rule, case: RuleCase, fired: bool, evidence: tuple[Condition, ...]) -> CaseResult:
+    if fired == case.fires:
+        return CaseResult(rule.spec.id, case.name, case.fires, fired)
+    conditions = [c for c in evidence if c.holds == fired and c.column != "time_ms"]
+    values = "; ".join(str(condition) for condition in conditions)
+    did = "fired" if fired else "did not fire"
+    because = "because" if fired else "closest miss:"
+    return CaseResult(rule.spec.id, case.name, case.fires, fired, f"{did}, {because} {values}")

@@ -1,0 +1,1 @@
+"""The attacks that a scenario can plant, one class for each kind."""

@@ -1,0 +1,8 @@
+"""Where outputs go: NDJSON files, the store. A sink takes batches and writes each as one unit."""
+
+from __future__ import annotations
+
+from monitor.sinks.ndjson import NdjsonSink
+from monitor.sinks.sink import Sink
+
+__all__ = ["NdjsonSink", "Sink"]

@@ -1,0 +1,7 @@
+"""The store: alerts, incidents and decisions that can be asked for after the process has ended."""
+
+from __future__ import annotations
+
+from monitor.store.store import Store, StoreError
+
+__all__ = ["Store", "StoreError"]

@@ -1,0 +1,1 @@
+"""The tests of Floodwatch, and what they run on."""

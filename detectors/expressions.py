@@ -35,6 +35,7 @@ _OPERATORS: Final = {
     "LtEq": "<=",
 }
 _MIRRORED: Final = {">": "<", ">=": "<=", "<": ">", "<=": ">=", "=": "=", "!=": "!="}
+_NEGATED: Final = {">": "<=", ">=": "<", "<": ">=", "<=": ">", "=": "!=", "!=": "="}
 _ROWWISE_FUNCTIONS: Final = frozenset(
     {"Abs", "Ceil", "Coalesce", "Exp", "FillNull", "Floor", "Log", "MaxHorizontal"}
     | {"MinHorizontal", "Sign", "IsNull", "IsNotNull", "IsIn", "Not", "IsBetween", "IsFinite"}
@@ -94,6 +95,7 @@ def parse(sql: str, schema: Mapping[str, pl.DataType], kind: Kind) -> Expression
                 unknown_column=column,
             )
     _refuse_what_is_not_row_by_row(tree, sql)
+    _refuse_unknown_categories(tree, schema, sql)
     dtype = _dtype(expr, schema, sql)
     if not _is_kind(dtype, kind):
         raise ExpressionError(
@@ -108,6 +110,27 @@ def comparisons(expression: Expression) -> tuple[Comparison, ...]:
     """Every ``column operator literal`` in the expression, in reading order."""
     tree = json.loads(expression.expr.meta.serialize(format="json"))
     return tuple(_comparisons(tree))
+
+
+def _refuse_unknown_categories(node: Node, schema: Mapping[str, pl.DataType], sql: str) -> None:
+    """Polars lets a category be compared with one that does not exist: never true, a typo."""
+    match node:
+        case {"BinaryExpr": {"left": {"Column": str(name)}, "right": {"Literal": literal}}}:
+            dtype, value = schema[name], _literal(literal)
+            if isinstance(dtype, pl.Enum) and value not in dtype.categories.to_list():
+                known = dtype.categories.to_list()
+                raise ExpressionError(
+                    f"{name} is never {value!r}",
+                    sql=sql,
+                    position=_position(sql, name),
+                    hint=near_match(str(value), known) or f"it is one of {', '.join(known)}",
+                )
+        case dict():
+            for child in node.values():
+                _refuse_unknown_categories(child, schema, sql)
+        case list():
+            for child in node:
+                _refuse_unknown_categories(child, schema, sql)
 
 
 def _float_literals(sql: str) -> str:
@@ -192,35 +215,36 @@ def _keys(node: Node) -> set[str]:
     return set()
 
 
-def _comparisons(node: Node) -> Iterator[Comparison]:
-    if isinstance(node, list):
-        for child in node:
-            yield from _comparisons(child)
-    elif isinstance(node, dict):
-        match node:
-            case {"BinaryExpr": {"left": left, "op": str(op), "right": right}} if op in _OPERATORS:
-                yield from _comparison(left, _OPERATORS[op], right)
-            case {"Column": str(name)}:
-                yield Comparison(name, "is", True)
-            case {"Literal": _}:
-                return
-            case _:
-                for child in node.values():
-                    yield from _comparisons(child)
+def _comparisons(node: Node, *, negated: bool = False) -> Iterator[Comparison]:
+    """Comparisons where they decide: below AND, OR and NOT, not inside of arithmetic."""
+    match node:
+        case {"BinaryExpr": {"left": left, "op": "And" | "Or", "right": right}}:
+            yield from _comparisons(left, negated=negated)
+            yield from _comparisons(right, negated=negated)
+        case {"BinaryExpr": {"left": left, "op": str(op), "right": right}}:
+            yield from _comparison(left, op, right, negated=negated)
+        case {"Function": {"input": [inner], "function": {"Boolean": "Not"}}}:
+            yield from _comparisons(inner, negated=not negated)
+        case {"Function": {"input": [left, right], "function": {"Sql": {"Binary": str(op)}}}}:
+            yield from _comparison(left, op, right, negated=negated)
+        case {"Cast": {"expr": inner}}:
+            yield from _comparisons(inner, negated=negated)
+        case {"Column": str(name)}:
+            yield Comparison(name, "=", not negated)
 
 
-def _comparison(left: Node, operator: str, right: Node) -> Iterator[Comparison]:
+def _comparison(left: Node, op: str, right: Node, *, negated: bool) -> Iterator[Comparison]:
+    operator = _OPERATORS.get(op, "")
     match left, right:
         case ({"Column": str(name)}, {"Literal": literal}):
-            value = _literal(literal)
-            if value is not None:
-                yield Comparison(name, operator, value)
+            pass
         case ({"Literal": literal}, {"Column": str(name)}):
-            value = _literal(literal)
-            if value is not None:
-                yield Comparison(name, _MIRRORED[operator], value)
+            operator = _MIRRORED.get(operator, "")
         case _:
             return
+    value = _literal(literal)
+    if operator and value is not None:
+        yield Comparison(name, _NEGATED[operator] if negated else operator, value)
 
 
 def _literal(node: Node) -> float | str | bool | None:

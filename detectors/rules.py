@@ -34,7 +34,6 @@ _COMPARE: Final = {
     ">=": operator.ge,
     "<": operator.lt,
     "<=": operator.le,
-    "is": operator.eq,
 }
 
 

@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import typer
@@ -35,6 +36,7 @@ __all__ = ["Check", "doctor", "examine"]
 
 State: TypeAlias = Literal["ok", "missing", "wrong"]
 
+_DATA_VARIABLE: Final = "FLOODWATCH_DATA"
 _JAVA_LEAST: Final = 17
 _CONNECT_S: Final = 3.0
 _PROGRAM_S: Final = 20.0
@@ -60,7 +62,7 @@ def doctor(config: ConfigOption = None) -> None:
     with stop_on(ConfigurationError, exit_code=USAGE):
         settings = load_settings(config=config, environ=os.environ)
     console = Console()
-    checks = list(examine(settings))
+    checks = list(examine(settings, os.environ))
     for check in checks:
         console.print(
             Text.assemble(
@@ -75,7 +77,7 @@ def doctor(config: ConfigOption = None) -> None:
         raise typer.Exit(FAILURE)
 
 
-def examine(settings: Settings) -> Iterator[Check]:
+def examine(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
     """Every check, one after the other."""
     yield _python()
     yield _pack(settings)
@@ -83,6 +85,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield _results(settings)
     yield _java()
     yield _maven()
+    yield _data(environ)
     yield from _broker(settings)
 
 
@@ -149,6 +152,17 @@ def _java() -> Check:
 
 def _maven() -> Check:
     return _program("mvn", ["mvn", "--version"], r"Apache Maven (\d+)", 3, "apt-get install maven")
+
+
+def _data(environ: Mapping[str, str]) -> Check:
+    """The folder of recorded traffic that some tests play."""
+    needed_for, remedy = "tests on real traffic", f"set {_DATA_VARIABLE} to the folder of it"
+    folder = environ.get(_DATA_VARIABLE)
+    if not folder:
+        return Check("data", "missing", f"{_DATA_VARIABLE} is not set", needed_for, remedy)
+    if not Path(folder).is_dir():
+        return Check("data", "missing", f"there is no folder {folder}", needed_for, remedy)
+    return Check("data", "ok", folder, needed_for)
 
 
 def _program(name: str, command: list[str], pattern: str, least: int, remedy: str) -> Check:

@@ -161,7 +161,10 @@ class Metrics:
     def _define_input(self) -> None:
         registry, of_partition = self.registry, ["topic", "partition"]
         self._events = Counter(
-            "floodwatch_events_total", "Events processed.", ["type"], registry=registry
+            "floodwatch_events_total",
+            "Events processed; late ones are not among them.",
+            ["type"],
+            registry=registry,
         )
         self._dead_letters = Counter(
             "floodwatch_dead_letters_total",

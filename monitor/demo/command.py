@@ -26,6 +26,7 @@ from monitor.health import Health, MetricsServer, PortTakenError, port_is_free, 
 from monitor.metrics import Metrics
 from monitor.options import ConfigOption, MetricsPortOption, PackOption
 from monitor.packs import load_pack
+from monitor.pipeline import warm_up
 from monitor.runner import Runner
 from monitor.settings_sources import ConfigurationError, load_settings
 from monitor.simulator import DEFAULT_START_MS, SimulationError, load_scenario, simulate_chunks
@@ -34,7 +35,7 @@ from monitor.store import Store, StoreError
 from monitor.version import program_version
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator
 
     from monitor.config import DemoSettings, Settings
     from monitor.demo.feed import Slice
@@ -45,7 +46,6 @@ _SCENARIO: Final = "demo"
 _EVENTS_PER_USER_S: Final = 0.005
 _SLICE_S: Final = 0.2
 _DAY_MINUTES: Final = 1_440.0
-_WARM_UP_SLICES: Final = 25
 _STORE_FILE: Final = "floodwatch.db"
 
 
@@ -114,8 +114,8 @@ def _run(settings: Settings, console: Console) -> None:
         sink = stack.enter_context(closing(NdjsonSink(chosen.out)))
         store = stack.enter_context(closing(_store(settings)))
         pieces = stack.enter_context(closing(_slices(chosen)))
-        first = list(islice(pieces, _WARM_UP_SLICES))
-        _warm_up(topology, first)
+        first = list(islice(pieces, 1))  # made before the clock starts
+        warm_up(topology)
         ready.set()
         console.print(f"Metrics on {server.address}/metrics", highlight=False, soft_wrap=True)
         board = Board(
@@ -145,14 +145,6 @@ def _slices(chosen: DemoSettings) -> Generator[Slice]:
         minutes=chosen.minutes * chosen.speed or _DAY_MINUTES,
     )
     return slices(chunks, max(1, round(1_000 * _SLICE_S * chosen.speed)))
-
-
-def _warm_up(topology: Topology, pieces: Sequence[Slice]) -> None:
-    """Have the kernels compiled on a runner that is thrown away, before the clock starts."""
-    runner = Runner(topology, [SOURCE])
-    for piece in pieces:
-        runner.push_records(SOURCE, piece.records, piece.end_ms)
-    runner.run()
 
 
 def _serve(

@@ -47,8 +47,8 @@ def draw(board: Board, now_s: float, width: int, height: int) -> RenderableType:
     if width >= _WIDE_COLUMNS:
         rules = min(len(board.alerts_by_rule) + 2, max(5, body_lines // 3 + 2))
         others = (body_lines - rules) // 2
-        aside = Layout(ratio=2)
-        body.split_row(Layout(_alerts(board, body_lines), ratio=3), aside)
+        aside = Layout(ratio=5)
+        body.split_row(Layout(_alerts(board, body_lines), ratio=8), aside)
         aside.split_column(
             Layout(_rules(board, rules), size=rules),
             Layout(_incidents(board, body_lines - rules - others)),
@@ -89,7 +89,7 @@ def evidence_text(evidence: Iterable[Condition]) -> Text:
     text = Text()
     for condition in numbers or held.values():
         if text:
-            text.append("  ·  ", _QUIET)
+            text.append(" · ", _QUIET)
         sign = _SIGNS.get(condition.operator, condition.operator)
         text.append(f"{clean(condition.column)} ", "default")
         text.append(_shown(condition.value), "bold")
@@ -150,7 +150,7 @@ def _head(board: Board, now_s: float, width: int) -> Panel:
         _line(
             (f"{rate:,.0f}", "bold green"),
             (" events/s  ", "default"),
-            (_spark(board.rate.history(now_s, 8 if width < _WIDE_COLUMNS else 40)), "green"),
+            (_spark(board.rate.history(now_s, max(0, width // 2 - 22))), "green"),
         ),
         _line(
             ("event time ", _QUIET),
@@ -205,29 +205,33 @@ def _spark(counts: Sequence[int]) -> str:
     most = max(counts, default=0)
     if not most:
         return ""
-    return "".join(_BARS[min(7, count * 8 // (most + 1))] for count in counts)
+    # A steady stream is three quarters high: there is room above it for a burst to show.
+    return "".join(_BARS[count * 6 // most] for count in counts)
 
 
 def _alerts(board: Board, lines: int) -> Panel:
-    table = _table(("left", 8), ("left", 8), ("left", None))
-    room = (lines - 2) // 2
-    for alert in list(board.newest_alerts)[:room]:
-        table.add_row(
-            Text(clock_time(alert.time_ms), _QUIET), _severity(alert.severity), _alert_head(alert)
-        )
-        table.add_row("", "", evidence_text(alert.evidence))
-    if not board.newest_alerts:
-        table.add_row("", "", Text("nothing yet: attacks begin within a minute", _QUIET))
-    return _panel("newest alerts", table, f"{board.alerts:,} in all" if board.alerts else "")
+    """Two lines for each alert: what it is about, and under it the evidence."""
+    shown: list[Text] = []
+    for alert in list(board.newest_alerts)[: (lines - 2) // 2]:
+        evidence = _line((" " * 9, ""))
+        shown += [_alert_head(alert), evidence.append_text(evidence_text(alert.evidence))]
+    if not shown:
+        shown = [Text("nothing yet: attacks begin within seconds", _QUIET)]
+    return _panel("newest alerts", Group(*shown), f"{board.alerts:,} in all")
 
 
 def _alert_head(alert: Alert) -> Text:
-    parts = [(clean(alert.key), "magenta"), ("  ", ""), (clean(alert.title), "bold")]
-    if alert.mode == "shadow":
-        parts.append((" (shadow)", _QUIET))
-    if alert.sequence > 1:
-        parts.append((f" #{alert.sequence}", _QUIET))
-    return _line(*parts)
+    return _line(
+        (clock_time(alert.time_ms), _QUIET),
+        (" ", ""),
+        (alert.severity, SEVERITY_STYLES[alert.severity]),
+        (" " * (9 - len(alert.severity)), ""),
+        (clean(alert.key), "magenta"),
+        ("  ", ""),
+        (clean(alert.title), "bold"),
+        (" (shadow)" if alert.mode == "shadow" else "", _QUIET),
+        (f" #{alert.sequence}" if alert.sequence > 1 else "", _QUIET),
+    )
 
 
 def _severity(severity: Severity) -> Text:
@@ -240,7 +244,7 @@ def _rules(board: Board, lines: int) -> Panel:
     most = ranked[0][1] if ranked else 0
     for rule_id, count in ranked:
         style = SEVERITY_STYLES[board.severity_by_rule[rule_id]].replace(" on red", "")
-        bar = "█" * (6 * count // most) or "▌"
+        bar = "▆" * max(1, 6 * count // most)
         table.add_row(
             Text(f"{count:,}", "bold"),
             Text(bar, style.replace("white", "red")),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import faust
 
-from monitor.kafka.transport import SCHEME, Chunking, Consumer, register_scheme
+from monitor.kafka.transport import SCHEME, Chunking, Consumer, Producer, register_scheme
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable
@@ -22,6 +22,7 @@ class WorkerApp(faust.App):
 
     chunking: Chunking
     consumer: Consumer
+    producer: Producer
 
     async def wait_until_crashed(self) -> BaseException:
         """Wait for a crash anywhere in this app's tree of services; returns its reason."""

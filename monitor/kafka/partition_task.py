@@ -90,23 +90,26 @@ class PartitionTask:
 
         self._running.add_done_callback(done)
 
-    async def close(self, timeout_s: float) -> None:
-        """Finish what is being published, start nothing new. Cancels after ``timeout_s``."""
+    async def close(self, timeout_s: float) -> bool:
+        """Finish what is being published, start nothing new; whether it was acknowledged.
+
+        What is not within ``timeout_s`` is given up; its records stay uncommitted.
+        """
         self._closing = True
         self._wake.set()
         if self._running is None:
-            return
-        await asyncio.wait([self._running], timeout=timeout_s)
-        if not self._running.done():
-            _log.warning(
-                "partition %d: outputs not acknowledged within %.1f s; their records stay "
-                "uncommitted and are read again",
-                self.partition,
-                timeout_s,
-            )
-            self._running.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._running
+            return True
+        await asyncio.wait({self._running}, timeout=timeout_s)
+        if self._running.done():
+            return self._running.exception() is None
+        _log.warning(
+            "partition %d: outputs not acknowledged within %.1f s; their records are read again",
+            self.partition,
+            timeout_s,
+        )
+        self._running.cancel()
+        await asyncio.wait({self._running})
+        return False
 
     def receive(self, chunk: Chunk) -> None:
         """Take a chunk. Raises LostRecordsError when one before it is missing."""

@@ -43,6 +43,7 @@ SCHEME: Final = "floodwatch"
 
 _POLL_S: Final = 0.05
 _PAUSED_POLL_S: Final = 0.01
+_ABANDON_TIMEOUT_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,17 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         await super().on_start()
         consumer = cast("Consumer", self.consumer)
         columnar_fetch.install(self._ensure_consumer()._fetcher, consumer.is_chunked)
+
+    async def on_thread_stop(self) -> None:
+        """Stop aiokafka's consumer, also while it is backing off from a lost broker."""
+        try:
+            await super().on_thread_stop()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Not us: its fetcher awaits a fetch that it has just cancelled, and stops half-way.
+            await self._ensure_consumer()._client.close()
 
     async def fetch(self, partitions: frozenset[TP], timeout_s: float) -> _Fetch:
         """All records that have arrived for ``partitions``, and the positions of all others."""
@@ -240,7 +252,7 @@ class Consumer(driver.Consumer):
         self._positions.update(fetch.positions)
         for tp in fetch.records:
             self._drained_to[tp] = fetch.positions[tp].next_offset
-            self.app.monitor.track_tp_end_offset(tp, fetch.positions[tp].end)
+            self.app.monitor.track_tp_end_offset(tp, fetch.positions[tp].end or 0)
         for tp, records in fetch.records.items():
             for message in self._messages(tp, records, follows[tp], fetch):
                 if not self._deliverable(tp, fetch.generation):
@@ -359,8 +371,18 @@ class Consumer(driver.Consumer):
 
     async def commit_applied(self) -> None:
         """Commit what is applied by now, also if another commit is under way."""
-        await self.maybe_wait_for_commit_to_finish()
+        if self._commit_fut is not None:
+            await asyncio.wait({self._commit_fut})
         await self.force_commit()
+
+    async def on_stop(self) -> None:
+        """Commit, unless the broker does not answer: Faust would wait for it for ever."""
+        try:
+            async with asyncio.timeout(self.app.conf.broker_session_timeout):
+                await self.commit_applied()
+        except TimeoutError:
+            self.log.warning("stopping without a last commit: the broker does not answer")
+        cast("Transport", self.transport)._topic_waiters.clear()
 
     def _forget(self) -> None:
         self._held.clear()
@@ -371,6 +393,21 @@ class Consumer(driver.Consumer):
 
 class Producer(driver.Producer):
     """Faust's producer, idempotent: its own retries neither double nor reorder messages."""
+
+    _abandoned = False
+
+    async def abandon(self) -> None:
+        """Give up on what is not acknowledged: an idempotent producer would try for ever."""
+        self._abandoned = True
+        if self._producer is not None:
+            sending = self._producer._sender.sender_task
+            sending.cancel()
+            await asyncio.wait({sending}, timeout=_ABANDON_TIMEOUT_S)
+
+    async def flush(self) -> None:
+        """Wait until everything is acknowledged, unless that was given up."""
+        if not self._abandoned:
+            await super().flush()
 
     def _settings_extra(self) -> Mapping[str, Any]:
         return {**super()._settings_extra(), "acks": "all", "enable_idempotence": True}

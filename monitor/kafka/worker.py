@@ -182,11 +182,16 @@ class _Session:
 
     async def _release(self) -> None:
         """End all tasks; what they have applied can be committed when this returns."""
+        await self._finish()
+
+    async def _finish(self) -> bool:
+        """End all tasks; whether all they were publishing was acknowledged."""
         self._released_generation = self._app.consumer_generation_id
         tasks, self._tasks = list(self._tasks.values()), {}
         timeout_s = self._settings.session_timeout_s
-        await asyncio.gather(*(task.close(timeout_s) for task in tasks))
+        finished = await asyncio.gather(*(task.close(timeout_s) for task in tasks))
         self._observer.assigned(0)
+        return all(finished)
 
     def _fail(self, error: BaseException) -> None:
         if self._failure is None and not self._ended.is_set():
@@ -199,7 +204,8 @@ class _Session:
         consumer = self._app.consumer
         if consumer.started:
             consumer.stop_flow()
-            await self._release()
+            if not await self._finish():
+                await self._app.producer.abandon()
         await self._app.stop()
         consumer.discard()
 

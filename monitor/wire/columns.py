@@ -26,6 +26,8 @@ _NO_GENERATION: Final = Generation(request_id=None)  # type: ignore[arg-type]
 _NO_SHARE: Final = Share(asset_id=None)  # type: ignore[arg-type]
 _NO_FEEDBACK: Final = Feedback(subject_user_id=None)  # type: ignore[arg-type]
 
+_NULLS: Final = {c.name: pl.Series(c.name, [None], c.dtype) for c in COLUMNS_BY_NAME.values()}
+
 # For each column the part of the event it lies in, and how to read it from all of them. Written
 # out because this is the hot path: attribute access in a comprehension costs half a getattr().
 _READERS: Final[dict[str, tuple[str, Callable[[Sequence[Any]], list[Any]]]]] = {
@@ -86,12 +88,18 @@ def event_frame(events: Sequence[Event], names: Collection[str]) -> pl.DataFrame
             columns.append(pl.Series(name, codes, dtype=pl.UInt8).cat.to(column.dtype))
             continue
         part, read = _READERS[name]
-        columns.append(pl.Series(name, read(parts[part]), dtype=column.dtype))
+        if parts[part]:
+            columns.append(pl.Series(name, read(parts[part]), dtype=column.dtype))
+        else:
+            columns.append(_NULLS[name].new_from_index(0, len(events)))
     return pl.DataFrame(columns)
 
 
 class _Parts(dict[str, "Sequence[Any]"]):
-    """The parts of n events that columns are read from, found once each."""
+    """The parts of n events that columns are read from, found once each.
+
+    Nothing for a body that none of the events has, as when a topic carries one kind.
+    """
 
     def __init__(self, events: Sequence[Event]) -> None:
         super().__init__(event=events)
@@ -108,15 +116,22 @@ class _Parts(dict[str, "Sequence[Any]"]):
             case "client":
                 return [event.client for event in events]
             case "generation":
-                return [event.generation or _NO_GENERATION for event in events]
+                bodies: list[Any] = [event.generation or _NO_GENERATION for event in events]
+                return _unless_all(bodies, _NO_GENERATION)
+            case "share":
+                return _unless_all([event.share or _NO_SHARE for event in events], _NO_SHARE)
+            case "feedback":
+                bodies = [event.feedback or _NO_FEEDBACK for event in events]
+                return _unless_all(bodies, _NO_FEEDBACK)
+            case "asset":  # shares and feedback name one
+                bodies = [event.share or event.feedback or _NO_SHARE for event in events]
+                return _unless_all(bodies, _NO_SHARE)
             case "guard":
                 return [body.guard or _NO_GUARD for body in self["generation"]]
-            case "share":
-                return [event.share or _NO_SHARE for event in events]
-            case "asset":  # shares and feedback name one
-                return [event.share or event.feedback or _NO_SHARE for event in events]
             case "provenance":
                 return [body.provenance or _NO_PROVENANCE for body in self["share"]]
-            case "feedback":
-                return [event.feedback or _NO_FEEDBACK for event in events]
         raise KeyError(part)
+
+
+def _unless_all(bodies: list[Any], absent: object) -> list[Any]:
+    return [] if all(body is absent for body in bodies) else bodies

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["Decoded", "Decoder"]
 
 _INT64: Final = 2**63
+_PIECE: Final = 1_000
 _PATH: Final = re.compile(r" - at `([^`]*)`$")
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,23 +72,14 @@ class Decoder:
         further ahead of it than ``max_ahead_ms``.
         """
         refused: dict[int, Refusal] = {}
-        events: list[Event] = []
-        positions: list[int] = []
-        for position, value in enumerate(values):
-            try:
-                events.append(self._decode(value))  # type: ignore[arg-type]  # None is refused
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError) as error:
-                refused[position] = _reading_of(error, value)
-            else:
-                positions.append(position)
-        self._refuse_sly(values, refused)
-        for position, event in zip(positions, events, strict=True):
-            if event.schema_version != SCHEMA_VERSION or not -_INT64 < event.time < _INT64:
-                refused.setdefault(position, _reading_of_odd(event))
-        if refused:
-            kept = [i for i, position in enumerate(positions) if position not in refused]
-            events, positions = [events[i] for i in kept], [positions[i] for i in kept]
-        frame, rows = self._frame(events, positions, refused)
+        frames: list[pl.DataFrame] = []
+        kept: list[int] = []
+        # A thousand records at a time: what is made of them is gone before it leaves the cache.
+        for start in range(0, max(1, len(values)), _PIECE):
+            piece = values[start : start + _PIECE]
+            frames.append(self._decode_piece(piece, start, kept, refused))
+        frame = pl.concat(frames, rechunk=True)
+        rows = np.array(kept, dtype=np.int64)
         absurd = self._checks.refusals(frame, np.asarray(received_ms, dtype=np.int64)[rows])
         if absurd:
             refused |= {int(rows[row]): refusal for row, refusal in absurd.items()}
@@ -99,38 +92,73 @@ class Decoder:
         ]
         return Decoded(frame, rows, dead)
 
-    def _frame(
-        self, events: list[Event], positions: list[int], refused: dict[int, Refusal]
-    ) -> tuple[pl.DataFrame, npt.NDArray[np.int64]]:
-        """The events as columns; those with a number that no column can hold are refused."""
-        try:
-            return event_frame(events, self._names), np.array(positions, dtype=np.int64)
-        except (OverflowError, pl.exceptions.PolarsError, TypeError):
-            kept: list[int] = []
-            for index, event in enumerate(events):
-                try:
-                    event_frame([event], self._names)
-                except (OverflowError, pl.exceptions.PolarsError, TypeError):
-                    message = "a number beyond 64 bits"
-                    refused[positions[index]] = Refusal(Reason.OUT_OF_RANGE, "$", message)
-                else:
-                    kept.append(index)
-            rows = np.array([positions[index] for index in kept], dtype=np.int64)
-            return event_frame([events[index] for index in kept], self._names), rows
+    def _decode_piece(
+        self,
+        values: Sequence[bytes | None],
+        start: int,
+        kept: list[int],
+        refused: dict[int, Refusal],
+    ) -> pl.DataFrame:
+        """The events among the records from position ``start`` on, as columns.
 
-    def _refuse_sly(self, values: Sequence[bytes | None], refused: dict[int, Refusal]) -> None:
-        """Refuse what the decoder takes but nobody should send; see ``scan``."""
-        records = [value or b"" for value in values]
-        for position in np.flatnonzero(suspicious(records)).tolist():
-            if position in refused:
+        Their positions are added to ``kept``, those of the others to ``refused``.
+        """
+        events: list[Event] = []
+        positions: list[int] = []
+        sly = _sly_or_large(values)
+        decode = self._decode
+        for position, value in enumerate(values):
+            if position in sly:
                 continue
+            try:
+                event = decode(value)  # type: ignore[arg-type]  # None is refused
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError) as error:
+                sly[position] = _reading_of(error, value)
+                continue
+            if event.schema_version != SCHEMA_VERSION or not -_INT64 < event.time < _INT64:
+                sly[position] = _reading_of_odd(event)
+                continue
+            events.append(event)
+            positions.append(position)
+        try:
+            frame = event_frame(events, self._names)
+        except (OverflowError, pl.exceptions.PolarsError, TypeError):
+            frame = self._frame_of_those_that_fit(events, positions, sly)
+        refused |= {start + position: refusal for position, refusal in sly.items()}
+        kept += [start + position for position in positions]
+        return frame
+
+    def _frame_of_those_that_fit(
+        self, events: list[Event], positions: list[int], refused: dict[int, Refusal]
+    ) -> pl.DataFrame:
+        """Take out the events with a number that no column can hold, one by one."""
+        fitting: list[Event] = []
+        for position, event in zip(list(positions), events, strict=True):
+            try:
+                event_frame([event], self._names)
+            except (OverflowError, pl.exceptions.PolarsError, TypeError):
+                refused[position] = Refusal(Reason.OUT_OF_RANGE, "$", "a number beyond 64 bits")
+                positions.remove(position)
+            else:
+                fitting.append(event)
+        return event_frame(fitting, self._names)
+
+
+def _sly_or_large(values: Sequence[bytes | None]) -> dict[int, Refusal]:
+    """What the decoder would take but nobody should send, and what it should not even try."""
+    records = [value or b"" for value in values]
+    refused = {
+        position: _too_large(record)
+        for position, record in enumerate(records)
+        if len(record) > MAX_RECORD_BYTES
+    }
+    for position in np.flatnonzero(suspicious(records)).tolist():
+        if position not in refused:
             try:
                 _look_closely(records[position])
             except _Sly as sly:
                 refused[position] = sly.refusal
-        too_large = [p for p, record in enumerate(records) if len(record) > MAX_RECORD_BYTES]
-        for position in too_large:
-            refused[position] = _too_large(records[position])
+    return refused
 
 
 def _too_large(value: bytes) -> Refusal:
@@ -169,8 +197,12 @@ def _reading_of(error: Exception, value: bytes | None) -> Refusal:
 
 
 def _look_closely(value: bytes) -> None:
-    """The slow check of a suspicious record: duplicate keys and control characters."""
-    json.loads(value, object_pairs_hook=_unique)
+    """The slow check of a suspicious record: duplicate keys and control characters.
+
+    What is not JSON at all is left to the decoder, whose errors say more.
+    """
+    with suppress(ValueError, RecursionError):
+        json.loads(value, object_pairs_hook=_unique)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

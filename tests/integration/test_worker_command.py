@@ -1,4 +1,4 @@
-"""``floodwatch topics create``, ``simulate`` into Kafka and ``worker``, as an operator runs them."""
+"""``floodwatch topics create`` and ``floodwatch worker`` on a real broker, as one runs them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,13 +23,11 @@ from monitor.simulator.scenario import load_scenario
 from tests.integration.kafka_harness import Installation, wait_until
 from tests.kafka import ExistingBroker, KafkaBroker
 
-PREFIX = "cmd-"
-
 
 @pytest.fixture
 def settings(kafka: KafkaBroker | ExistingBroker, tmp_path: Path) -> Path:
     """A configuration file with the broker and topic names of this test."""
-    names = TopicNames.with_prefix(f"{PREFIX}{tmp_path.name[-8:]}-")
+    names = TopicNames.with_prefix(f"t{uuid.uuid4().hex[:8]}-")
     listed = "\n".join(f"    {field}: {getattr(names, field)}" for field in TopicNames.__slots__)
     path = tmp_path / "floodwatch.yaml"
     path.write_text(
@@ -115,7 +114,7 @@ def test_topics_worker_metrics_and_a_clean_end(
 
 
 def test_a_worker_without_topics_ends_with_what_would_make_them(
-    settings: Path, tmp_path: Path
+    settings: Path,
 ) -> None:
     result = subprocess.run(
         floodwatch("worker", "--config", settings), capture_output=True, text=True, check=False

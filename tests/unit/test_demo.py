@@ -211,7 +211,7 @@ def test_evidence_shows_numbers_that_held_each_once() -> None:
         Condition("other", ">=", 3, 1.0, holds=False),
     )
     shown = evidence_text(evidence).plain
-    assert shown == "ratio 0.812 ≥ 0.5  ·  views 2,844 ≥ 2,000  ·  age_days 0.644 < 1"
+    assert shown == "ratio 0.812 ≥ 0.5 · views 2,844 ≥ 2,000 · age_days 0.644 < 1"
     only_text = (Condition("c2pa_state", "=", "stripped", "stripped", holds=True),)
     assert evidence_text(only_text).plain == "c2pa_state stripped = stripped"
 

@@ -14,7 +14,9 @@ from monitor.doctor import Check, examine
 from monitor.settings_sources import load_settings
 
 
-def examined(tmp_path: Path, **flags: object) -> dict[str, Check]:
+def examined(
+    tmp_path: Path, environ: dict[str, str] | None = None, **flags: object
+) -> dict[str, Check]:
     """Checks by name, of settings that do not touch the working folder."""
     settings = load_settings(
         {
@@ -25,7 +27,7 @@ def examined(tmp_path: Path, **flags: object) -> dict[str, Check]:
         },
         environ={},
     )
-    return {check.name: check for check in examine(settings)}
+    return {check.name: check for check in examine(settings, environ or {})}
 
 
 def program(folder: Path, name: str, says: str) -> None:
@@ -70,6 +72,13 @@ def test_missing_and_old_programs_are_told_with_the_package_that_brings_them(
     assert "apt-get install maven" in checks["mvn"].remedy
     program(folder, "java", 'openjdk version "21.0.1" 2023-10-17')
     assert examined(tmp_path)["java"].state == "ok"
+
+
+def test_the_folder_of_real_data_is_looked_for_where_the_variable_says(tmp_path: Path) -> None:
+    assert "FLOODWATCH_DATA" in examined(tmp_path)["data"].remedy
+    absent = {"FLOODWATCH_DATA": str(tmp_path / "absent")}
+    assert "there is no folder" in examined(tmp_path, absent)["data"].detail
+    assert examined(tmp_path, {"FLOODWATCH_DATA": str(tmp_path)})["data"].state == "ok"
 
 
 def test_a_taken_port_is_missing_with_the_flag_that_helps(tmp_path: Path) -> None:

@@ -50,7 +50,9 @@ def test_events_reach_their_topic_keyed_in_order_and_complete(
         topic: defaultdict(list) for topic in topics
     }
     for key, value in sent:
-        body = next(name for name in ("generation", "share", "feedback") if name in json.loads(value))
+        body = next(
+            name for name in ("generation", "share", "feedback") if name in json.loads(value)
+        )
         topic = {"generation": generation, "share": share, "feedback": feedback}[body]
         partition = (murmur2(key.encode()) & 0x7FFFFFFF) % PARTITIONS
         expected[topic][partition].append((key.encode(), value.encode()))

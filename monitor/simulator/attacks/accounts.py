@@ -10,7 +10,7 @@ from pydantic import Field
 from monitor.simulator.attacks.attack import Attack
 from monitor.simulator.attacks.stage import Stage
 from monitor.simulator.population import DAY_MS
-from monitor.simulator.rows import Rows
+from monitor.simulator.rows import Rows, join_rows
 from monitor.simulator.vocabulary import APP_VERSIONS, code_of
 
 __all__ = ["AccountTakeover", "LimitEvasion", "SybilFarm"]
@@ -59,9 +59,11 @@ class AccountTakeover(Attack):
         generated_ms = stage.irregular(generations, duration_s)
         shared_ms = stage.irregular(shares, duration_s)
         assets = stage.numbers(6)[stage.rng.integers(0, 6, shares)]
-        return stage.mix(
-            *stage.generations(wandering(generated_ms), generated_ms),
-            stage.shares(wandering(shared_ms), shared_ms, assets),
+        return join_rows(
+            [
+                *stage.generations(wandering(generated_ms), generated_ms),
+                stage.shares(wandering(shared_ms), shared_ms, assets),
+            ]
         )
 
 
@@ -93,9 +95,11 @@ class SybilFarm(Attack):
         generating = actors[rng.permutation(generations) % self.actors]
         sharing = actors[rng.permutation(shares) % self.actors]
         assets = stage.numbers(5)[rng.integers(0, 5, shares)]
-        return stage.mix(
-            *stage.generations(generating, stage.irregular(generations, duration_s)),
-            stage.shares(sharing, stage.irregular(shares, duration_s), assets),
+        return join_rows(
+            [
+                *stage.generations(generating, stage.irregular(generations, duration_s)),
+                stage.shares(sharing, stage.irregular(shares, duration_s), assets),
+            ]
         )
 
 
@@ -116,4 +120,4 @@ class LimitEvasion(Attack):
         count = self.actors * self.generations_per_turn * self.turns
         turn = np.arange(count) // self.generations_per_turn
         times_ms = stage.steady(count, self.gap_s, 0.4)
-        return stage.mix(*stage.generations(actors[turn % self.actors], times_ms))
+        return join_rows([*stage.generations(actors[turn % self.actors], times_ms)])

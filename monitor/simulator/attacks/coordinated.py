@@ -69,7 +69,7 @@ class TemplateCampaign(Attack):
             rows["prompt"] = requested["prompt"][0]
             rows["edit"] = 1 + np.arange(count)
             rows["drift_percent"] = self.drift_percent
-        return stage.mix(requested, results)
+        return join_rows([requested, results])
 
 
 class ReportBombing(Attack):

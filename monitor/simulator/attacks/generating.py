@@ -10,7 +10,7 @@ from pydantic import Field
 from monitor.simulator.attacks.attack import Attack
 from monitor.simulator.attacks.stage import Stage
 from monitor.simulator.generation import GuardMix
-from monitor.simulator.rows import Rows
+from monitor.simulator.rows import Rows, join_rows
 from monitor.simulator.vocabulary import APP_VERSIONS, MODELS, RESOLUTIONS, code_of
 
 __all__ = ["BurstBot", "CostAbuse", "GuardProbing", "LikenessCampaign", "SlowDrip"]
@@ -34,7 +34,7 @@ class BurstBot(Attack):
         bot["app_version"] = _API
         count = max(1, int(self.generations_per_minute * self.duration_minutes))
         times_ms = stage.steady(count, 60.0 / self.generations_per_minute, self.jitter)
-        return stage.mix(*stage.generations(np.repeat(bot, count), times_ms))
+        return join_rows([*stage.generations(np.repeat(bot, count), times_ms)])
 
 
 class SlowDrip(Attack):
@@ -49,7 +49,7 @@ class SlowDrip(Attack):
         bot = stage.accounts(1, tiers=["plus", "free"], age_days=(20.0, 300.0), verified=0.8)
         count = max(2, int(60.0 * self.duration_minutes / self.gap_s))
         times_ms = stage.steady(count, self.gap_s, self.jitter)
-        return stage.mix(*stage.generations(np.repeat(bot, count), times_ms))
+        return join_rows([*stage.generations(np.repeat(bot, count), times_ms)])
 
 
 class GuardProbing(Attack):
@@ -65,7 +65,7 @@ class GuardProbing(Attack):
         times_ms = stage.irregular(self.attempts, 60.0 * self.duration_minutes)
         guard = GuardMix(blocked=self.blocked, flagged=0.4, categories=_PROBING_CATEGORIES)
         origins = np.repeat(prober, self.attempts)
-        return stage.mix(*stage.generations(origins, times_ms, guard=guard))
+        return join_rows([*stage.generations(origins, times_ms, guard=guard)])
 
 
 class LikenessCampaign(Attack):
@@ -89,7 +89,7 @@ class LikenessCampaign(Attack):
         victims = stage.rng.integers(50, 300, self.people)
         requested["likeness"] = victims[stage.rng.integers(0, self.people, count)]
         results["likeness"] = requested["likeness"]
-        return stage.mix(requested, results)
+        return join_rows([requested, results])
 
 
 class CostAbuse(Attack):
@@ -110,4 +110,4 @@ class CostAbuse(Attack):
             resolution=len(RESOLUTIONS) - 1,
             duration_s=20,
         )
-        return stage.mix(requested, results)
+        return join_rows([requested, results])

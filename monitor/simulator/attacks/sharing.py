@@ -9,7 +9,7 @@ from pydantic import Field
 
 from monitor.simulator.attacks.attack import Attack
 from monitor.simulator.attacks.stage import Stage
-from monitor.simulator.rows import Rows
+from monitor.simulator.rows import Rows, join_rows
 from monitor.simulator.vocabulary import APP_VERSIONS, TYPE_CODES, code_of
 
 __all__ = ["ProvenanceStripping", "Scrape", "ShareAndDelete", "ShareFlood"]
@@ -70,9 +70,9 @@ class ShareAndDelete(Attack):
         )
         removed = shared.copy()
         removed["type"] = TYPE_CODES["share.removed"]
-        visible_s = stage.later(removed, 0.5 * self.visible_s, 1.5 * self.visible_s)
+        visible_s = self.visible_s * stage.rng.uniform(0.5, 1.5, self.cycles)
         removed["time_ms"] += (1000.0 * visible_s).astype(np.int64)
-        return stage.mix(shared, removed)
+        return join_rows([shared, removed])
 
 
 class Scrape(Attack):

@@ -12,10 +12,10 @@ from typing import Final
 
 import numpy as np
 
-from monitor.simulator.choices import Floats, choose, cumulative, log_uniform
+from monitor.simulator.choices import choose, cumulative, log_uniform
 from monitor.simulator.generation import GuardMix, choose_videos, outcomes
 from monitor.simulator.population import DAY_MS
-from monitor.simulator.rows import ORIGIN, Integers, Rows, join_rows, rows_from
+from monitor.simulator.rows import ORIGIN, Integers, Rows, rows_from
 from monitor.simulator.sharing import keep_provenance, set_destination, strip_provenance
 from monitor.simulator.vocabulary import (
     APP_VERSIONS,
@@ -167,11 +167,3 @@ class Stage:
         else:
             keep_provenance(self.rng, rows)
         return rows
-
-    def mix(self, *parts: Rows) -> Rows:
-        """Parts of an attack joined to one."""
-        return join_rows(list(parts))
-
-    def later(self, rows: Rows, low_s: float, high_s: float) -> Floats:
-        """A delay for each row, s, uniform between the bounds."""
-        return self.rng.uniform(low_s, high_s, len(rows))

@@ -58,6 +58,8 @@ class Condition:
     holds: bool
 
     def __str__(self) -> str:
+        if self.operator == "=" and self.holds:
+            return f"{self.column} = {_shown(self.value)}"
         return f"{self.column} {_shown(self.value)} {self.operator} {_shown(self.threshold)}"
 
 

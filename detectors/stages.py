@@ -178,7 +178,12 @@ class UserStage:
         row = frame.select(sorted(rule.when.columns)).row(position, named=True)
         evidence = rule.evidence(row)
         context = frame.select(CONTEXT_COLUMNS).row(position, named=True)
-        held = "; ".join(str(condition) for condition in evidence if condition.holds)
+        # What was measured comes first: the summary may be cut.
+        held = "; ".join(
+            str(condition)
+            for condition in sorted(evidence, key=lambda condition: condition.operator == "=")
+            if condition.holds
+        )
         return Alert(
             alert_id=stable_id("alr", incident.incident_id, incident.alerts),
             incident_id=incident.incident_id,

@@ -179,7 +179,7 @@ class Consumer(driver.Consumer):
     Not thread-safe: use it in the app's event loop.
     """
 
-    before_revoke: Callable[[], Awaitable[None]] | None = None
+    before_revoke: Callable[[], Awaitable[object]] | None = None
     """Awaited before partitions are given away; what it marks as applied is still committed."""
 
     _thread: ConsumerThread

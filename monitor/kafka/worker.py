@@ -97,7 +97,7 @@ class _Session:
         self._observer = observer
         self._loop = asyncio.get_running_loop()
         self._app = build_app(settings, self._receive)
-        self._app.consumer.before_revoke = self._release
+        self._app.consumer.before_revoke = self._finish
         self._publisher = Publisher(self._app.producer, settings, observer)
         self._tasks: dict[int, PartitionTask] = {}
         self._released_generation = -1
@@ -180,12 +180,11 @@ class _Session:
             task.start(self._fail)
         return task
 
-    async def _release(self) -> None:
-        """End all tasks; what they have applied can be committed when this returns."""
-        await self._finish()
-
     async def _finish(self) -> bool:
-        """End all tasks; whether all they were publishing was acknowledged."""
+        """End all tasks; whether all that they were publishing was acknowledged.
+
+        What they have applied can be committed when this returns.
+        """
         self._released_generation = self._app.consumer_generation_id
         tasks, self._tasks = list(self._tasks.values()), {}
         timeout_s = self._settings.session_timeout_s

@@ -176,15 +176,19 @@ def test_a_pipeline_that_fails_stops_the_worker_before_it_commits(
     assert set(_echoes(place)) <= {f"u{n}" for n in range(100)}
 
 
+@pytest.mark.parametrize("instance_id", [None, "worker-1"])
 def test_a_restarted_worker_goes_on_where_the_last_one_stopped(
-    kafka: KafkaBroker | ExistingBroker,
+    kafka: KafkaBroker | ExistingBroker, instance_id: str | None
 ) -> None:
-    """Stopped in order, nothing is skipped and nothing is done twice."""
+    """Stopped in order, nothing is skipped and nothing is done twice.
+
+    A static member does not leave the group, and is given its partitions without a rebalance.
+    """
     place = Installation.create(kafka.bootstrap, partitions=2)
     topics = place.names.inputs
     for turn in range(3):
         place.produce((topics[n % 3], n % 2, b"%d:turn%d-%d" % (n, turn, n)) for n in range(1_000))
-        with running(_echo_worker(place)):
+        with running(_echo_worker(place, instance_id=instance_id)):
             wait_until(lambda: place.committed() == _ends(place), "all is committed")
         wanted = [f"turn{turn}-{n}" for turn in range(turn + 1) for n in range(1_000)]
         assert sorted(_echoes(place)) == sorted(wanted)
@@ -202,6 +206,20 @@ def test_records_survive_a_broker_that_dies_and_comes_back(own_kafka: KafkaBroke
         wait_until(lambda: place.committed() == _ends(place), "all is committed")
         assert state.failure is None
     assert set(_echoes(place)) == {f"u{n}" for n in range(3_000)}
+
+
+def test_a_worker_can_be_stopped_while_the_broker_is_gone(own_kafka: KafkaBroker) -> None:
+    """It gives up what it cannot finish: an idempotent producer would try for ever."""
+    place = Installation.create(own_kafka.bootstrap, partitions=2)
+    topic = place.names.generation_events
+    place.produce((topic, n % 2, b"%d:u%d" % (n, n)) for n in range(3_000))
+    worker = _echo_worker(place, max_chunk_records=20, process_events=20)
+    with running(worker) as state:
+        wait_until(lambda: bool(place.committed()), "work has begun")
+        own_kafka.kill()
+        worker.stop()
+        wait_until(lambda: not state.thread.is_alive(), "it stopped", deadline_s=40)
+    assert state.failure is None
 
 
 def test_without_its_topics_a_worker_says_what_to_do(kafka: KafkaBroker | ExistingBroker) -> None:

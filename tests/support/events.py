@@ -30,6 +30,37 @@ START_MS = 1_780_000_000_000
 REQUESTED = "type = 'generation.requested'"
 
 
+RULES = (
+    RuleSpec(
+        "burst",
+        "Burst of generations",
+        "generations_1m >= 8 and tier != 'pro'",
+        "medium",
+        60_000,
+        "docs/runbooks/burst.md",
+        action=Action("throttle", "generation", 600_000),
+    ),
+    RuleSpec(
+        "varied",
+        "Many different prompts",
+        "half_prompt_share_1h > 0.3 and generations_1h >= 10 and not verified",
+        "low",
+        30_000,
+        "docs/runbooks/varied.md",
+    ),
+    RuleSpec(
+        "steady",
+        "Machine-like rhythm",
+        "generation_gap_cv_1h < 1.0 and cost_1m > 4.5",
+        "high",
+        0,
+        "docs/runbooks/steady.md",
+        mode="shadow",
+        action=Action("block", "all", 600_000),
+    ),
+)
+
+
 def complete(frame: pl.DataFrame) -> pl.DataFrame:
     """``frame`` with every event column, in order; those it lacks are null."""
     schema = event_schema()
@@ -105,35 +136,7 @@ def small_pack() -> Pack:
             DerivedSpec("half_prompt_share_1h", "prompt_share_1h / 2.0"),
             DerivedSpec("account_age_days", "(time_ms - account_created_ms) / 86400000.0"),
         ),
-        rules=(
-            RuleSpec(
-                "burst",
-                "Burst of generations",
-                "generations_1m >= 8 and tier != 'pro'",
-                "medium",
-                60_000,
-                "docs/runbooks/burst.md",
-                action=Action("throttle", "generation", 600_000),
-            ),
-            RuleSpec(
-                "varied",
-                "Many different prompts",
-                "half_prompt_share_1h > 0.3 and generations_1h >= 10 and not verified",
-                "low",
-                30_000,
-                "docs/runbooks/varied.md",
-            ),
-            RuleSpec(
-                "steady",
-                "Machine-like rhythm",
-                "generation_gap_cv_1h < 1.0 and cost_1m > 4.5",
-                "high",
-                0,
-                "docs/runbooks/steady.md",
-                mode="shadow",
-                action=Action("block", "all", 600_000),
-            ),
-        ),
+        rules=RULES,
         limits=LimitsSpec(
             actions={"generation": REQUESTED},
             limits=(

@@ -23,7 +23,6 @@ __all__ = [
     "Alert",
     "Condition",
     "Decision",
-    "Finding",
     "Incident",
     "IncidentState",
     "IncidentTracker",
@@ -61,16 +60,6 @@ class Condition:
         if self.operator == "=" and self.holds:
             return f"{self.column} = {_shown(self.value)}"
         return f"{self.column} {_shown(self.value)} {self.operator} {_shown(self.threshold)}"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A rule that held at an event."""
-
-    rule: Rule
-    key: str
-    time_ms: int
-    event_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,23 +180,31 @@ class IncidentTracker:
     def __len__(self) -> int:
         return len(self._open)
 
-    def note(self, finding: Finding) -> tuple[Incident, bool]:
-        """Count a finding; returns its incident and whether the finding is an alert.
+    def suppress(self, rule: Rule, key: str, time_ms: int) -> bool:
+        """Count a finding if its incident is in cooldown; False if it is an alert."""
+        incident = self._open.get((rule.spec.id, key))
+        if incident is None or time_ms - incident.last_alert_ms >= rule.spec.cooldown_ms:
+            return False
+        incident.findings += 1
+        incident.suppressed += 1
+        if time_ms > incident.last_finding_ms:
+            incident.last_finding_ms = time_ms
+        return True
 
-        ``suppressed`` of the incident then holds the findings that cooldown held back since the
-        alert before; the caller resets it with the alert it makes.
+    def alert(self, rule: Rule, key: str, time_ms: int, event_id: str) -> Incident:
+        """Count a finding that is an alert; returns its incident, opened if need be.
+
+        ``suppressed`` of the incident holds the findings that cooldown held back since the alert
+        before; the caller resets it with the alert it makes.
         """
-        rule, time_ms = finding.rule, finding.time_ms
         spec = rule.spec
-        identity = (spec.id, finding.key)
+        identity = (spec.id, key)
         incident = self._open.get(identity)
         if incident is None:
             incident = Incident(
-                stable_id(
-                    "inc", spec.id, rule.version, spec.key, finding.key, time_ms, finding.event_id
-                ),
+                stable_id("inc", spec.id, rule.version, spec.key, key, time_ms, event_id),
                 rule,
-                finding.key,
+                key,
                 opened_ms=time_ms,
                 last_finding_ms=time_ms,
                 last_alert_ms=time_ms,
@@ -215,13 +212,10 @@ class IncidentTracker:
             self._open[identity] = incident
             self._schedule(incident, identity)
         incident.findings += 1
-        incident.last_finding_ms = max(incident.last_finding_ms, time_ms)
-        if incident.alerts and time_ms - incident.last_alert_ms < spec.cooldown_ms:
-            incident.suppressed += 1
-            return incident, False
         incident.alerts += 1
+        incident.last_finding_ms = max(incident.last_finding_ms, time_ms)
         incident.last_alert_ms = max(incident.last_alert_ms, time_ms)
-        return incident, True
+        return incident
 
     def close_due(self, watermark_ms: int) -> Iterator[IncidentUpdate]:
         """Close incidents whose time has come, in the order of their closing times."""

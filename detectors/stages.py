@@ -19,7 +19,6 @@ from detectors.features import Features
 from detectors.incidents import (
     Alert,
     Decision,
-    Finding,
     Incident,
     IncidentTracker,
     Output,
@@ -33,14 +32,14 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from detectors.rules import Rule
+    from detectors.rules import Held, Rule
     from detectors.topology import CompiledPack
 
 __all__ = ["Stage", "StageOutputs", "UserStage"]
 
 _NEVER_MS: Final = -(2**62)
 _MAX_SUMMARY_CHARACTERS: Final = 240
-_MAX_LIMIT_DECISIONS: Final = 100_000
+_MAX_THROTTLED_USERS: Final = 100_000
 
 
 @dataclass(slots=True)
@@ -83,7 +82,10 @@ class UserStage:
         self.limiter = Limiter(pack.limits, max_users)
         self.incidents = IncidentTracker()
         self.watermark_ms = _NEVER_MS
-        self._throttled_until_ms: dict[tuple[str, str], int] = {}
+        # By action, then user: until when a throttle decision for an exceeded limit stands.
+        self._throttled_until_ms: dict[str, dict[str, int]] = {
+            action: {} for action in pack.limits.spec.actions
+        }
 
     @property
     def bytes_per_user(self) -> int:
@@ -96,27 +98,43 @@ class UserStage:
         result = StageOutputs()
         if not len(batch):
             return result
-        frame, limits = self._columns(batch, result)
-        eligible = ~self._late
+        frame, limits, eligible = self._columns(batch, result)
         held = self.pack.rules.held(frame, eligible)
         result.rule_errors = held.errors
         watermarks = np.maximum.accumulate(np.maximum(batch.times_ms, self.watermark_ms))
-        limited = np.flatnonzero(limits.frame["limited"].to_numpy() & eligible)
-        at = np.union1d(limited, held.positions)
-        rules_at = np.searchsorted(held.positions, at)
-        rules_until = np.searchsorted(held.positions, at, side="right")
-        is_limited = np.isin(at, limited)
-        for where, position in enumerate(at.tolist()):
-            result.outputs.extend(self.incidents.close_due(int(watermarks[position])))
-            if is_limited[where]:
-                result.outputs.extend(self._limit_decisions(batch, limits, position))
-            for index in held.rules[rules_at[where] : rules_until[where]].tolist():
-                rule = self.pack.rules.rules[index]
-                result.findings[rule.spec.id] += 1
-                result.outputs.extend(self._finding(rule, frame, batch, position))
+        throttles = self._throttles(batch, limits, eligible)
+        if throttles or len(held.positions):
+            self._findings(batch, frame, held, watermarks, throttles, result)
         self.watermark_ms = int(watermarks[-1])
         result.outputs.extend(self.incidents.close_due(self.watermark_ms))
         return result
+
+    def _findings(
+        self,
+        batch: EventBatch,
+        frame: pl.DataFrame,
+        held: Held,
+        watermarks: npt.NDArray[np.int64],
+        throttles: dict[int, list[Decision]],
+        result: StageOutputs,
+    ) -> None:
+        """Go through throttles and findings in log order."""
+        rules = self.pack.rules.rules
+        by_position: dict[int, list[Rule]] = {position: [] for position in throttles}
+        for position, index in zip(held.positions.tolist(), held.rules.tolist(), strict=True):
+            by_position.setdefault(position, []).append(rules[index])
+        positions = sorted(by_position)
+        keys = batch.keys.gather(positions).to_list()
+        times_ms = batch.times_ms[positions].tolist()
+        for position, key, time_ms, watermark_ms in zip(
+            positions, keys, times_ms, watermarks[positions].tolist(), strict=True
+        ):
+            result.outputs.extend(self.incidents.close_due(watermark_ms))
+            result.outputs.extend(throttles.get(position, ()))
+            for rule in by_position[position]:
+                result.findings[rule.spec.id] += 1
+                if not self.incidents.suppress(rule, key, time_ms):
+                    result.outputs.extend(self._alert(rule, frame, position, key, time_ms))
 
     def advance(self, watermark_ms: int) -> StageOutputs:
         """Let event time pass: closes the incidents whose time has come."""
@@ -125,8 +143,8 @@ class UserStage:
 
     def _columns(
         self, batch: EventBatch, result: StageOutputs
-    ) -> tuple[pl.DataFrame, LimitColumns]:
-        """All columns that rules read: events, limits, derived, features."""
+    ) -> tuple[pl.DataFrame, LimitColumns, npt.NDArray[np.bool_]]:
+        """All columns that rules read (events, limits, derived, features); who is not late."""
         rows, fresh = self.keys.rows(hash_strings(batch.keys))
         frame = batch.frame
         limits = self.limiter.apply(frame, batch.times_ms, rows, fresh)
@@ -137,23 +155,18 @@ class UserStage:
         frame = frame.hstack(features.frame)
         for level in self.pack.feature_derived:
             frame = frame.with_columns(level)
-        self._late: npt.NDArray[np.bool_] = features.late
         result.late = int(features.late.sum())
         result.events.update(batch.count_by_type(~features.late))
         result.skipped = features.skipped
-        return frame, limits
+        return frame, limits, ~features.late
 
-    def _finding(
-        self, rule: Rule, frame: pl.DataFrame, batch: EventBatch, position: int
+    def _alert(
+        self, rule: Rule, frame: pl.DataFrame, position: int, key: str, time_ms: int
     ) -> Iterator[Output]:
-        time_ms = int(batch.times_ms[position])
-        key = batch.keys[position]
+        """An alert with its incident and, if the rule acts, its decision."""
         event_id = frame["event_id"][position]
-        finding = Finding(rule, key, time_ms, event_id)
-        incident, is_alert = self.incidents.note(finding)
-        if not is_alert:
-            return
-        alert = self._alert(finding, incident, frame, position)
+        incident = self.incidents.alert(rule, key, time_ms, event_id)
+        alert = self._explained(rule, incident, frame, position, time_ms, event_id)
         incident.suppressed = 0
         yield incident.update("opened" if incident.alerts == 1 else "updated", time_ms)
         yield alert
@@ -171,10 +184,16 @@ class UserStage:
             )
         yield from self.incidents.evict_over_capacity()
 
-    def _alert(
-        self, finding: Finding, incident: Incident, frame: pl.DataFrame, position: int
+    def _explained(
+        self,
+        rule: Rule,
+        incident: Incident,
+        frame: pl.DataFrame,
+        position: int,
+        time_ms: int,
+        event_id: str,
     ) -> Alert:
-        rule, spec = finding.rule, finding.rule.spec
+        spec = rule.spec
         row = frame.select(sorted(rule.when.columns)).row(position, named=True)
         evidence = rule.evidence(row)
         context = frame.select(CONTEXT_COLUMNS).row(position, named=True)
@@ -194,9 +213,9 @@ class UserStage:
             severity=spec.severity,
             mode=spec.mode,
             key_space=spec.key,
-            key=finding.key,
-            time_ms=finding.time_ms,
-            event_id=finding.event_id,
+            key=incident.key,
+            time_ms=time_ms,
+            event_id=event_id,
             sequence=incident.alerts,
             suppressed=incident.suppressed,
             summary=f"{spec.title}: {held}"[:_MAX_SUMMARY_CHARACTERS],
@@ -207,31 +226,50 @@ class UserStage:
             action=spec.action,
         )
 
-    def _limit_decisions(
-        self, batch: EventBatch, limits: LimitColumns, position: int
-    ) -> Iterator[Decision]:
-        """Throttle the action whose limit was exceeded, unless it is throttled already."""
-        time_ms = int(batch.times_ms[position])
-        user_id = batch.keys[position]
-        plan = self.pack.limits
-        for index in np.flatnonzero(limits.over[:, position]).tolist():
-            limit = plan.spec.limits[index]
-            throttled = (user_id, limit.action)
-            if self._throttled_until_ms.get(throttled, _NEVER_MS) > time_ms:
+    def _throttles(
+        self, batch: EventBatch, limits: LimitColumns, eligible: npt.NDArray[np.bool_]
+    ) -> dict[int, list[Decision]]:
+        """By position, decisions to throttle an action whose limit was exceeded.
+
+        None while the action is throttled already.
+        """
+        spec = self.pack.limits.spec
+        made: dict[int, list[Decision]] = {}
+        for action in spec.actions:
+            of_action = [i for i, limit in enumerate(spec.limits) if limit.action == action]
+            over = limits.over[of_action] & eligible
+            positions = np.flatnonzero(over.any(axis=0)).tolist()
+            if not positions:
                 continue
-            expires_ms = max(int(limits.retry_ms[position]), time_ms + plan.spec.decision_ms)
-            self._throttled_until_ms.pop(throttled, None)
-            self._throttled_until_ms[throttled] = expires_ms
-            while len(self._throttled_until_ms) > _MAX_LIMIT_DECISIONS:
-                del self._throttled_until_ms[next(iter(self._throttled_until_ms))]
-            yield Decision(
-                decision_id=stable_id(
-                    "dec", user_id, limit.name, batch.frame["event_id"][position]
-                ),
-                user_id=user_id,
-                kind="throttle",
-                scope=limit.action,
-                reason=f"limit:{limit.name}",
-                time_ms=time_ms,
-                expires_ms=expires_ms,
-            )
+            first = over[:, positions].argmax(axis=0).tolist()
+            users = batch.keys.gather(positions).to_list()
+            times_ms = batch.times_ms[positions].tolist()
+            for position, user_id, time_ms, limit in zip(
+                positions, users, times_ms, first, strict=True
+            ):
+                if self._throttled_until_ms[action].get(user_id, _NEVER_MS) <= time_ms:
+                    name = spec.limits[of_action[limit]].name
+                    retry_ms = int(limits.retry_ms[position])
+                    event_id = batch.frame["event_id"][position]
+                    decision = self._throttle(user_id, action, name, time_ms, retry_ms, event_id)
+                    made.setdefault(position, []).append(decision)
+        return made
+
+    def _throttle(
+        self, user_id: str, action: str, limit: str, time_ms: int, retry_ms: int, event_id: str
+    ) -> Decision:
+        expires_ms = max(retry_ms, time_ms + self.pack.limits.spec.decision_ms)
+        until_ms = self._throttled_until_ms[action]
+        until_ms.pop(user_id, None)
+        until_ms[user_id] = expires_ms
+        if len(until_ms) > _MAX_THROTTLED_USERS:  # the longest standing one is forgotten
+            del until_ms[next(iter(until_ms))]
+        return Decision(
+            decision_id=stable_id("dec", user_id, limit, event_id),
+            user_id=user_id,
+            kind="throttle",
+            scope=action,
+            reason=f"limit:{limit}",
+            time_ms=time_ms,
+            expires_ms=expires_ms,
+        )

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import faust
 
-from monitor.kafka.transport import SCHEME, Chunking, Consumer, Producer, register_scheme
+from monitor.kafka.consumer_thread import Chunking
+from monitor.kafka.transport import SCHEME, Consumer, Producer, register_scheme
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["KafkaShellError", "LostRecordsError", "PublishError", "TopicsError", "WorkerError"]
+__all__ = ["KafkaShellError", "PublishError", "TopicsError", "WorkerError"]
 
 
 class KafkaShellError(Exception):
@@ -15,10 +15,6 @@ class TopicsError(KafkaShellError):
 
 class PublishError(KafkaShellError):
     """An output was not acknowledged by the broker; nothing that depends on it was committed."""
-
-
-class LostRecordsError(KafkaShellError):
-    """Records were fetched but never arrived; the worker stops before it commits past them."""
 
 
 class WorkerError(KafkaShellError):

@@ -36,6 +36,7 @@ class Feed(Protocol):
     def hold(self, tp: TP) -> None: ...
     def release(self, tp: TP) -> None: ...
     def caught_up(self, tp: TP, received_to: int | None) -> bool: ...
+    def reread(self, tp: TP, received_to: int | None, generation: int) -> None: ...
     def read_position(self, tp: TP) -> PartitionPosition | None: ...
     def mark_applied(self, tp: TP, next_offset: int, generation: int) -> None: ...
 
@@ -112,14 +113,28 @@ class PartitionTask:
         return False
 
     def receive(self, chunk: Chunk) -> None:
-        """Take a chunk. Raises LostRecordsError when one before it is missing."""
+        """Take a chunk. If one before it never arrived, it is left and both are read again."""
         source = self._sources[chunk.topic]
+        if source.misses_before(chunk):
+            _log.warning(
+                "%s[%d]: records before offset %d never arrived, reading again from %s",
+                chunk.topic,
+                chunk.partition,
+                chunk.first_offset,
+                source.received_to,
+            )
+            self._feed.reread(source.tp, source.received_to, chunk.generation)
+            return
         source.receive(chunk, self._clock())
         self._observer.chunk_received(chunk.topic, chunk.partition, len(chunk))
         if not source.held and self._waiting(source) > self._settings.buffer_events:
             source.held = True
             self._feed.hold(source.tp)
         self._wake.set()
+
+    def received_to(self, topic: str) -> int | None:
+        """Where the records of ``topic`` end that have arrived here; None if none have."""
+        return self._sources[topic].received_to
 
     def report(self) -> None:
         """Tell the observer how far behind this partition is."""

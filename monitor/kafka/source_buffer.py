@@ -7,8 +7,6 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from monitor.kafka.errors import LostRecordsError
-
 if TYPE_CHECKING:
     from faust.types import TP
 
@@ -42,18 +40,21 @@ class SourceBuffer:
     inbox_records: int = 0
     _unapplied: deque[tuple[float, Chunk]] = field(default_factory=deque)
 
+    def misses_before(self, chunk: Chunk) -> bool:
+        """Whether a chunk between this one and the last was fetched but never arrived."""
+        return chunk.follows is not None and (
+            self.received_to is None or self.received_to < chunk.follows
+        )
+
     def receive(self, chunk: Chunk, now_s: float) -> None:
         """Take a chunk; records that came before are left out.
 
-        Raises LostRecordsError when a chunk between this one and the last is missing.
+        Raises ValueError when it ``misses_before`` the chunk: its records would be skipped.
         """
-        if chunk.follows is not None and (
-            self.received_to is None or self.received_to < chunk.follows
-        ):
-            raise LostRecordsError(
-                f"{self.tp.topic}[{self.tp.partition}]: records before offset {chunk.first_offset} "
-                f"were fetched but never arrived (received up to {self.received_to}, the chunk "
-                f"follows {chunk.follows}); restart the worker, it reads them again"
+        if self.misses_before(chunk):
+            raise ValueError(
+                f"{self.tp.topic}[{self.tp.partition}]: the chunk follows {chunk.follows}, "
+                f"received was up to {self.received_to}"
             )
         fresh = chunk if self.received_to is None else chunk.from_offset(self.received_to)
         self.received_to = max(chunk.next_offset, self.received_to or 0)

@@ -9,7 +9,9 @@ What differs from Faust beyond that, each because records were lost or doubled w
 
 - A chunk knows its group generation and what it ``follows``. Records that were fetched but
   cannot be delivered (flow stopped, partition paused) are read again: Faust seeks back to the
-  committed offset, which does nothing while a group has not committed yet.
+  committed offset, which does nothing while a group has not committed yet. So are those that a
+  receiver misses (``reread``): Faust empties its stream buffers whenever it resumes after a
+  rebalance, and with two rebalances in a row it does so while reading goes on.
 - The committed offset is the caller's (``mark_applied``), not derived from acknowledgements.
 - A commit is sent only in the generation it was computed in.
 - ``before_revoke`` runs, and its offsets are committed, before partitions are given away.
@@ -21,156 +23,27 @@ What differs from Faust beyond that, each because records were lost or doubled w
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-import aiokafka
 from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
-from monitor.kafka import columnar_fetch
-from monitor.kafka.chunks import Chunk, Columns, PartitionPosition, split_columns
+from monitor.kafka.chunks import Chunk, PartitionPosition, split_columns
+from monitor.kafka.consumer_thread import ConsumerThread, Fetch, chunking_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
     from faust.types import Message
 
-__all__ = ["SCHEME", "Chunking", "Consumer", "ConsumerThread", "Producer", "Transport"]
+__all__ = ["SCHEME", "Consumer", "Producer", "Transport", "register_scheme"]
 
 SCHEME: Final = "floodwatch"
 
 _POLL_S: Final = 0.05
 _PAUSED_POLL_S: Final = 0.01
 _ABANDON_TIMEOUT_S: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Chunking:
-    """How an app wants its chunks; the app carries it as its attribute ``chunking``.
-
-    ``topics`` are delivered as chunks of at most ``max_records`` records, None for all topics
-    but changelogs. The broker holds a fetch that has nothing to return for ``fetch_wait_ms``;
-    meanwhile aiokafka fetches nothing else from that broker, so it should be short.
-    """
-
-    topics: frozenset[str] | None = None
-    max_records: int = 5_000
-    fetch_wait_ms: int = 100
-
-
-@dataclass(frozen=True, slots=True)
-class _Fetch:
-    generation: int
-    records: Mapping[TP, list[Any]]
-    positions: Mapping[TP, PartitionPosition]
-
-
-class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """The thread in which aiokafka runs: everything here but ``fetch`` and its kind runs in it."""
-
-    async def on_start(self) -> None:
-        """Start aiokafka's consumer, its records as columns where the app wants chunks."""
-        await super().on_start()
-        consumer = cast("Consumer", self.consumer)
-        columnar_fetch.install(self._ensure_consumer()._fetcher, consumer.is_chunked)
-
-    async def on_thread_stop(self) -> None:
-        """Stop aiokafka's consumer, also while it is backing off from a lost broker."""
-        try:
-            await super().on_thread_stop()
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            # Not us: its fetcher awaits a fetch that it has just cancelled, and stops half-way.
-            await self._ensure_consumer()._client.close()
-
-    async def fetch(self, partitions: frozenset[TP], timeout_s: float) -> _Fetch:
-        """All records that have arrived for ``partitions``, and the positions of all others."""
-        fetched: _Fetch = await self.call_thread(self._fetch, partitions, timeout_s)
-        return fetched
-
-    async def rewind(self, generation: int, offsets: Mapping[TP, int]) -> None:
-        """Read again from ``offsets``, unless the generation has changed since."""
-        await self.call_thread(self._rewind, generation, offsets)
-
-    async def commit_in(self, generation: int, offsets: Mapping[TP, int]) -> bool:
-        """Commit unless the generation has changed since ``offsets`` were computed."""
-        committed: bool = await self.call_thread(self._commit_in, generation, offsets)
-        return committed
-
-    @property
-    def _generation(self) -> int:
-        return int(self._ensure_consumer()._coordinator.generation)
-
-    async def _fetch(self, partitions: frozenset[TP], timeout_s: float) -> _Fetch:
-        generation = self._generation
-        records = await self._fetch_records(
-            self._ensure_consumer(), set(partitions), timeout=timeout_s, max_records=None
-        )
-        # No await from here on: what was drained is either handed over or taken back.
-        first = {TP(*tp): _first_offset(found[0]) for tp, found in records.items()}
-        if first and (generation != self._generation or not self.consumer.flow_active):
-            self._seek_assigned(first)
-            return _Fetch(generation, {}, {})
-        return _Fetch(
-            generation,
-            {TP(*tp): found for tp, found in records.items()},
-            dict(self._positions()),
-        )
-
-    async def _rewind(self, generation: int, offsets: Mapping[TP, int]) -> None:
-        if generation == self._generation:
-            self._seek_assigned(offsets)
-
-    async def _commit_in(self, generation: int, offsets: Mapping[TP, int]) -> bool:
-        if generation != self._generation:
-            self.log.info("not committing %r: the group has rebalanced", offsets)
-            return False
-        return bool(await self._commit(offsets))
-
-    def _seek_assigned(self, offsets: Mapping[TP, int]) -> None:
-        consumer = self._ensure_consumer()
-        assigned = consumer.assignment()
-        for tp, offset in offsets.items():
-            if tp in assigned:
-                consumer.seek(aiokafka.TopicPartition(tp.topic, tp.partition), offset)
-
-    def _positions(self) -> Iterator[tuple[TP, PartitionPosition]]:
-        subscription = self._ensure_consumer()._subscription.subscription
-        assignment = None if subscription is None else subscription.assignment
-        if assignment is None:
-            return
-        for tp in assignment.tps:
-            state = assignment.state_value(tp)
-            if state is not None and state.has_valid_position:
-                yield TP(*tp), PartitionPosition(state.position, state.highwater)
-
-    def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
-        conf = self.app.conf
-        self._assignor = self.app.assignor
-        return aiokafka.AIOKafkaConsumer(
-            client_id=conf.broker_client_id,
-            group_id=conf.id,
-            group_instance_id=conf.consumer_group_instance_id,
-            bootstrap_servers=driver.server_list(transport.url, transport.default_port),
-            partition_assignment_strategy=[self._assignor],
-            enable_auto_commit=False,
-            auto_offset_reset=conf.consumer_auto_offset_reset,
-            max_poll_interval_ms=_milliseconds(conf.broker_max_poll_interval or 0),
-            max_partition_fetch_bytes=conf.consumer_max_fetch_size,
-            fetch_max_wait_ms=chunking_of(self.app).fetch_wait_ms,
-            request_timeout_ms=_milliseconds(conf.broker_request_timeout),
-            check_crcs=conf.broker_check_crcs,
-            session_timeout_ms=_milliseconds(conf.broker_session_timeout),
-            rebalance_timeout_ms=_milliseconds(conf.broker_rebalance_timeout),
-            heartbeat_interval_ms=_milliseconds(conf.broker_heartbeat_interval),
-            metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
-            connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
-            **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
-        )
 
 
 class Consumer(driver.Consumer):
@@ -190,7 +63,7 @@ class Consumer(driver.Consumer):
         self._held: set[TP] = set()
         self._applied: dict[TP, tuple[int, int]] = {}
         self._positions: dict[TP, PartitionPosition] = {}
-        self._drained_to: dict[TP, int] = {}
+        self._drained_to: Mapping[TP, int] = {}
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -209,6 +82,17 @@ class Consumer(driver.Consumer):
     def release(self, tp: TP) -> None:
         """Fetch from ``tp`` again."""
         self._held.discard(tp)
+
+    def drained_to(self, tp: TP) -> int | None:
+        """Where the records end that this generation has handed over; None if there are none."""
+        return self._drained_to.get(tp)
+
+    def reread(self, tp: TP, received_to: int | None, generation: int) -> None:
+        """Read again what a receiver of chunks up to ``received_to`` (None: of none) has missed."""
+        self._positions.pop(tp, None)
+        self._read_offset[tp] = None  # Faust drops what lies before it
+        again = self._thread.reread(generation, tp, offset=received_to, follows=received_to)
+        self.add_future(again)
 
     def mark_applied(self, tp: TP, next_offset: int, generation: int) -> None:
         """Everything of ``tp`` below ``next_offset`` is done and may be committed.
@@ -248,21 +132,17 @@ class Consumer(driver.Consumer):
             self.not_waiting_next_records.set()
         if fetch.generation != self.app.consumer_generation_id:
             return
-        follows = {tp: self._drained_to.get(tp) for tp in fetch.records}
         self._positions.update(fetch.positions)
-        for tp in fetch.records:
-            self._drained_to[tp] = fetch.positions[tp].next_offset
-            self.app.monitor.track_tp_end_offset(tp, fetch.positions[tp].end or 0)
+        self._drained_to = fetch.drained_to
         for tp, records in fetch.records.items():
-            for message in self._messages(tp, records, follows[tp], fetch):
+            self.app.monitor.track_tp_end_offset(tp, fetch.positions[tp].end or 0)
+            for message in self._messages(tp, records, fetch):
                 if not self._deliverable(tp, fetch.generation):
                     await self._take_back(tp, message, fetch.generation)
                     break
                 yield tp, message
 
-    def _messages(
-        self, tp: TP, records: list[Any], follows: int | None, fetch: _Fetch
-    ) -> Iterator[ConsumerMessage]:
+    def _messages(self, tp: TP, records: list[Any], fetch: Fetch) -> Iterator[ConsumerMessage]:
         if not self.is_chunked(tp):
             for record in records:
                 yield self._to_message(tp, record)
@@ -273,7 +153,7 @@ class Consumer(driver.Consumer):
             topic=tp.topic,
             partition=tp.partition,
             generation=fetch.generation,
-            follows=follows,
+            follows=fetch.follows[tp],
             next_offset=fetch.positions[tp].next_offset,
             max_records=self._chunking.max_records,
         ):
@@ -303,16 +183,12 @@ class Consumer(driver.Consumer):
 
     async def _take_back(self, tp: TP, message: ConsumerMessage, generation: int) -> None:
         """Have the records from ``message`` on read again (in a new generation they are)."""
-        value = message.value
+        chunk = cast("Any", message.value)
         offset, follows = message.offset, None
-        if isinstance(value, Chunk):
-            offset, follows = value.first_offset, value.follows
+        if isinstance(chunk, Chunk):
+            offset, follows = chunk.first_offset, chunk.follows
         self._positions.pop(tp, None)
-        if follows is None:
-            self._drained_to.pop(tp, None)
-        else:
-            self._drained_to[tp] = follows
-        await self._thread.rewind(generation, {tp: offset})
+        await self._thread.reread(generation, tp, offset=offset, follows=follows)
 
     def is_chunked(self, tp: TP) -> bool:
         """Whether records of ``tp`` are delivered as chunks."""
@@ -388,7 +264,7 @@ class Consumer(driver.Consumer):
         self._held.clear()
         self._applied.clear()
         self._positions.clear()
-        self._drained_to.clear()
+        self._drained_to = {}
 
 
 class Producer(driver.Producer):
@@ -420,21 +296,6 @@ class Transport(driver.Transport):
     Producer = Producer
 
 
-def chunking_of(app: Any) -> Chunking:
-    """What the app carries as ``chunking``, else the defaults."""
-    chunking = getattr(app, "chunking", None)
-    return chunking if isinstance(chunking, Chunking) else Chunking()
-
-
 def register_scheme() -> None:
     """Make the URL scheme known where the distribution's entry points are not installed."""
     TRANSPORTS.aliases.setdefault(SCHEME, f"{__name__}:Transport")
-
-
-def _first_offset(item: Any) -> int:
-    """Of what aiokafka returned for a partition: columns, or its first record."""
-    return int(item.offsets[0] if isinstance(item, Columns) else item.offset)
-
-
-def _milliseconds(seconds: float) -> int:
-    return int(seconds * 1000.0)

@@ -18,6 +18,8 @@ from monitor.kafka.topics import require_topics
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from faust.types import TP
+
     from monitor.kafka.chunks import Chunk
     from monitor.kafka.contract import Pipeline
     from monitor.kafka.observer import WorkerObserver
@@ -101,6 +103,7 @@ class _Session:
         self._publisher = Publisher(self._app.producer, settings, observer)
         self._tasks: dict[int, PartitionTask] = {}
         self._released_generation = -1
+        self._behind: dict[TP, tuple[int, int | None]] = {}
         self._ended = asyncio.Event()
         self._failure: BaseException | None = None
 
@@ -150,6 +153,25 @@ class _Session:
             self._observer.assigned(len(self._tasks))
             for task in self._tasks.values():
                 task.report()
+            self._reread_missing()
+
+    def _reread_missing(self) -> None:
+        """Read again what was handed to Faust and has not arrived since the last look.
+
+        Where more records come, the partition task notices by itself; these were the last ones.
+        """
+        consumer, before = self._app.consumer, self._behind
+        self._behind = {}
+        for tp in consumer.assignment():
+            task = self._tasks.get(tp.partition)
+            drained_to = consumer.drained_to(tp)
+            received_to = None if task is None else task.received_to(tp.topic)
+            if drained_to is None or (received_to is not None and received_to >= drained_to):
+                continue
+            self._behind[tp] = (drained_to, received_to)
+            if before.get(tp) == self._behind[tp]:
+                _log.warning("%s[%d]: the last records never arrived, reading again", *tp)
+                consumer.reread(tp, received_to, self._app.consumer_generation_id)
 
     async def _receive(self, chunk: Chunk) -> None:
         """Called by the agents, in order for each partition."""

@@ -32,6 +32,7 @@ __all__ = ["Decoded", "Decoder"]
 
 _INT64: Final = 2**63
 _PIECE: Final = 1_000
+_DECODE_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError)
 _PATH: Final = re.compile(r" - at `([^`]*)`$")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -103,30 +104,46 @@ class Decoder:
 
         Their positions are added to ``kept``, those of the others to ``refused``.
         """
-        events: list[Event] = []
-        positions: list[int] = []
-        sly = _sly_or_large(values)
         decode = self._decode
-        for position, value in enumerate(values):
-            if position in sly:
-                continue
-            try:
-                event = decode(value)  # type: ignore[arg-type]  # None is refused
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError) as error:
-                sly[position] = _reading_of(error, value)
-                continue
-            if event.schema_version != SCHEMA_VERSION or not -_INT64 < event.time < _INT64:
-                sly[position] = _reading_of_odd(event)
-                continue
-            events.append(event)
-            positions.append(position)
+        bad = _sly_or_large(values)
+        events: list[Event] = []
+        if not bad:
+            with suppress(*_DECODE_ERRORS):
+                events = [decode(value) for value in values]  # type: ignore[arg-type]
+        if len(events) == len(values):
+            positions = list(range(len(values)))
+        else:
+            events, positions = self._decode_one_by_one(values, bad)
+        if any(event.schema_version != SCHEMA_VERSION for event in events):
+            for position, event in zip(positions, events, strict=True):
+                if event.schema_version != SCHEMA_VERSION:
+                    bad[position] = _unsupported(event.schema_version)
+            positions = [position for position in positions if position not in bad]
+            events = [event for event in events if event.schema_version == SCHEMA_VERSION]
         try:
             frame = event_frame(events, self._names)
         except (OverflowError, pl.exceptions.PolarsError, TypeError):
-            frame = self._frame_of_those_that_fit(events, positions, sly)
-        refused |= {start + position: refusal for position, refusal in sly.items()}
+            frame = self._frame_of_those_that_fit(events, positions, bad)
+        refused |= {start + position: refusal for position, refusal in bad.items()}
         kept += [start + position for position in positions]
         return frame
+
+    def _decode_one_by_one(
+        self, values: Sequence[bytes | None], bad: dict[int, Refusal]
+    ) -> tuple[list[Event], list[int]]:
+        """The events and their positions; what cannot be decoded is added to ``bad``."""
+        events: list[Event] = []
+        positions: list[int] = []
+        for position, value in enumerate(values):
+            if position in bad:
+                continue
+            try:
+                events.append(self._decode(value))  # type: ignore[arg-type]  # None is refused
+            except _DECODE_ERRORS as error:
+                bad[position] = _reading_of(error, value)
+            else:
+                positions.append(position)
+        return events, positions
 
     def _frame_of_those_that_fit(
         self, events: list[Event], positions: list[int], refused: dict[int, Refusal]
@@ -137,7 +154,9 @@ class Decoder:
             try:
                 event_frame([event], self._names)
             except (OverflowError, pl.exceptions.PolarsError, TypeError):
-                refused[position] = Refusal(Reason.OUT_OF_RANGE, "$", "a number beyond 64 bits")
+                big = not -_INT64 <= event.time < _INT64
+                beyond = Refusal(Reason.OUT_OF_RANGE, "$", "a number beyond 64 bits")
+                refused[position] = time_refusal(event.time) if big else beyond
                 positions.remove(position)
             else:
                 fitting.append(event)
@@ -166,11 +185,9 @@ def _too_large(value: bytes) -> Refusal:
     return Refusal(Reason.TOO_LARGE, "$", message)
 
 
-def _reading_of_odd(event: Event) -> Refusal:
-    if event.schema_version != SCHEMA_VERSION:
-        message = f"schema_version {event.schema_version}; this build reads {SCHEMA_VERSION}"
-        return Refusal(Reason.UNSUPPORTED_VERSION, "$.schema_version", message)
-    return time_refusal(event.time)
+def _unsupported(version: int) -> Refusal:
+    message = f"schema_version {version}; this build reads {SCHEMA_VERSION}"
+    return Refusal(Reason.UNSUPPORTED_VERSION, "$.schema_version", message)
 
 
 def _reading_of(error: Exception, value: bytes | None) -> Refusal:

@@ -194,6 +194,37 @@ def test_a_restarted_worker_goes_on_where_the_last_one_stopped(
         assert sorted(_echoes(place)) == sorted(wanted)
 
 
+def test_what_faust_throws_away_is_read_again(
+    kafka: KafkaBroker | ExistingBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Faust empties its stream buffers when it resumes after a rebalance.
+
+    Here it does so all the time for a while, so the first and the last chunks go too.
+    """
+    place = Installation.create(kafka.bootstrap, partitions=2)
+    topics = place.names.inputs
+    place.produce((topics[n % 3], n % 2, b"%d:u%d" % (n, n)) for n in range(4_000))
+    worker = _echo_worker(place, max_chunk_records=50)
+    with running(worker) as state:
+        state.wait_ready()
+        session = worker._session
+        assert session is not None
+        storm = True
+
+        def empty_buffers() -> None:
+            session._app.flow_control.clear()
+            if storm:
+                session._loop.call_soon(empty_buffers)
+
+        session._loop.call_soon_threadsafe(empty_buffers)
+        place.produce((topics[n % 3], n % 2, b"%d:u%d" % (n, n)) for n in range(4_000, 6_000))
+        wait_until(lambda: caplog.text.count("never arrived") >= 3, "chunks were lost")
+        storm = False
+        wait_until(lambda: place.committed() == _ends(place), "all is committed")
+        assert state.failure is None
+    assert sorted(set(_echoes(place))) == sorted(f"u{n}" for n in range(6_000))
+
+
 def test_records_survive_a_broker_that_dies_and_comes_back(own_kafka: KafkaBroker) -> None:
     """Killed while the worker works: it waits, and every record is echoed in the end."""
     place = Installation.create(own_kafka.bootstrap, partitions=2)

@@ -6,7 +6,6 @@ import pytest
 from faust.types import TP
 
 from monitor.kafka.chunks import Chunk, Columns
-from monitor.kafka.errors import LostRecordsError
 from monitor.kafka.source_buffer import Origin, SourceBuffer
 
 
@@ -36,13 +35,18 @@ def test_chunks_that_follow_one_another_are_taken_in_order(buffer: SourceBuffer)
 
 def test_a_missing_chunk_is_noticed(buffer: SourceBuffer) -> None:
     buffer.receive(_chunk([5, 6], follows=None), now_s=1.0)
-    with pytest.raises(LostRecordsError, match=r"t\[0\]: records before offset 9 .* follows 9"):
-        buffer.receive(_chunk([9], follows=9), now_s=2.0)
+    late = _chunk([9], follows=9)
+    assert buffer.misses_before(late)
+    with pytest.raises(ValueError, match=r"t\[0\]: the chunk follows 9, received was up to 7"):
+        buffer.receive(late, now_s=2.0)
+    assert buffer.received_to == 7
+    missing = _chunk([7, 8], follows=7)
+    assert not buffer.misses_before(missing)
 
 
 def test_a_first_chunk_that_is_missing_is_noticed(buffer: SourceBuffer) -> None:
-    with pytest.raises(LostRecordsError):
-        buffer.receive(_chunk([5], follows=5), now_s=1.0)
+    assert buffer.misses_before(_chunk([5], follows=5))
+    assert not buffer.misses_before(_chunk([5], follows=None))
 
 
 def test_records_that_came_before_are_left_out(buffer: SourceBuffer) -> None:

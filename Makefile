@@ -8,7 +8,7 @@ BENCH_VENV := .venv-bench
 # The environment's own Python once there is one, so that PYTHON need be given only once.
 PYTHON ?= $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,python3)
 RUN := $(VENV)/bin/python -m
-# `make demo MINUTES=1` ends after a minute of event time; without it, Ctrl-C ends the demo.
+# `make demo MINUTES=1` ends after a minute (ten simulated ones); without it, Ctrl-C ends the demo.
 MINUTES ?=
 # More for pytest: make test PYTEST="-k limits -x"
 PYTEST ?=

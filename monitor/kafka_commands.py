@@ -19,6 +19,7 @@ from detectors.topology import Topology, compile_pack
 from monitor.failures import USAGE, stop_on
 from monitor.health import Health, PortTakenError, serve_metrics
 from monitor.kafka.errors import KafkaShellError
+from monitor.kafka.library_logs import quiet_libraries
 from monitor.kafka.settings import WorkerSettings
 from monitor.kafka.topics import TopicNames
 from monitor.kafka.topics_command import TopicsTarget, topics_command
@@ -59,6 +60,7 @@ def worker(
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    quiet_libraries()
     with stop_on(ConfigurationError, exit_code=USAGE):
         settings = load_settings(
             {

@@ -70,7 +70,7 @@ class _JsonLines:
                     break
                 lines = (rest + piece).split(b"\n")
                 rest = lines.pop()
-                yield [line for line in lines if line.strip()]
+                yield [line for line in lines if line and not line.isspace()]
         if rest.strip():
             yield [rest]
 

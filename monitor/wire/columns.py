@@ -134,4 +134,4 @@ class _Parts(dict[str, "Sequence[Any]"]):
 
 
 def _unless_all(bodies: list[Any], absent: object) -> list[Any]:
-    return [] if all(body is absent for body in bodies) else bodies
+    return [] if bodies.count(absent) == len(bodies) else bodies

@@ -114,7 +114,7 @@ class Decoder:
             positions = list(range(len(values)))
         else:
             events, positions = self._decode_one_by_one(values, bad)
-        if any(event.schema_version != SCHEMA_VERSION for event in events):
+        if not {event.schema_version for event in events} <= {SCHEMA_VERSION}:
             for position, event in zip(positions, events, strict=True):
                 if event.schema_version != SCHEMA_VERSION:
                     bad[position] = _unsupported(event.schema_version)
@@ -166,11 +166,11 @@ class Decoder:
 def _sly_or_large(values: Sequence[bytes | None]) -> dict[int, Refusal]:
     """What the decoder would take but nobody should send, and what it should not even try."""
     records = [value or b"" for value in values]
-    refused = {
-        position: _too_large(record)
-        for position, record in enumerate(records)
-        if len(record) > MAX_RECORD_BYTES
-    }
+    refused: dict[int, Refusal] = {}
+    if max(map(len, records), default=0) > MAX_RECORD_BYTES:
+        for position, record in enumerate(records):
+            if len(record) > MAX_RECORD_BYTES:
+                refused[position] = _too_large(record)
     for position in np.flatnonzero(suspicious(records)).tolist():
         if position not in refused:
             try:

@@ -18,7 +18,8 @@ from typing import Final
 import polars as pl
 
 from bench.errors import BenchError
-from detectors.topology import Topology, compile_pack
+from detectors.compiled import compile_pack
+from detectors.topology import Topology
 from monitor.packs import load_pack
 from monitor.runner import Runner
 

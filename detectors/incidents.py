@@ -17,11 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from detectors.pack import Action, ActionKind, Mode, Severity
-    from detectors.rules import Rule
+    from detectors.rules import Condition, Rule
 
 __all__ = [
     "Alert",
-    "Condition",
     "Decision",
     "Incident",
     "IncidentState",
@@ -44,22 +43,6 @@ def stable_id(prefix: str, *parts: object) -> str:
         digest.update(len(encoded).to_bytes(4, "little"))
         digest.update(encoded)
     return f"{prefix}_{digest.hexdigest()}"
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """One comparison of a rule with the value it met: the evidence of an alert."""
-
-    column: str
-    operator: str
-    threshold: float | str | bool | None
-    value: float | str | bool | None
-    holds: bool
-
-    def __str__(self) -> str:
-        if self.operator == "=" and self.holds:
-            return f"{self.column} = {_shown(self.value)}"
-        return f"{self.column} {_shown(self.value)} {self.operator} {_shown(self.threshold)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +106,6 @@ class Decision:
 
 
 Output: TypeAlias = Alert | IncidentUpdate | Decision
-
-
-def _shown(value: float | str | bool | None) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 10_000 else f"{value:.0f}"
-    return str(value)
 
 
 @dataclass(slots=True)

@@ -16,7 +16,6 @@ from polars.exceptions import PolarsError
 
 from detectors.errors import ExpressionError, PackError
 from detectors.expressions import Comparison, Expression, comparisons, parse
-from detectors.incidents import Condition
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from detectors.pack import RuleSpec
 
-__all__ = ["Held", "Rule", "Rules", "compile_rules"]
+__all__ = ["Condition", "Held", "Rule", "Rules", "compile_rules"]
 
 _COMPARE: Final = {
     "=": operator.eq,
@@ -35,6 +34,22 @@ _COMPARE: Final = {
     "<": operator.lt,
     "<=": operator.le,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One comparison of a rule with the value it met: the evidence of an alert."""
+
+    column: str
+    operator: str
+    threshold: float | str | bool | None
+    value: float | str | bool | None
+    holds: bool
+
+    def __str__(self) -> str:
+        if self.operator == "=" and self.holds:
+            return f"{self.column} = {_shown(self.value)}"
+        return f"{self.column} {_shown(self.value)} {self.operator} {_shown(self.threshold)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,3 +150,9 @@ def _holds(comparison: Comparison, value: Any) -> bool:  # noqa: ANN401 - a cell
     if value is None:
         return False
     return bool(_COMPARE[comparison.operator](value, comparison.threshold))
+
+
+def _shown(value: float | str | bool | None) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 10_000 else f"{value:.0f}"
+    return str(value)

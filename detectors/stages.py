@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from detectors.compiled import CompiledPack
     from detectors.rules import Held, Rule
-    from detectors.topology import CompiledPack
 
 __all__ = ["Stage", "StageOutputs", "UserStage"]
 

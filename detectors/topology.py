@@ -1,7 +1,6 @@
 """The chain of stages, described once and run by every runner.
 
-A compiled pack holds what does not change while events flow: the schema, the kernel plans, the
-expressions. A stage made from it holds the state of one partition.
+A stage made here holds the state of one partition.
 """
 
 from __future__ import annotations
@@ -9,45 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import polars as pl
-
-from detectors.batch import CONTEXT_COLUMNS, CORE_COLUMNS
-from detectors.errors import ExpressionError, PackError
-from detectors.events import event_schema
-from detectors.expressions import Expression, parse
-from detectors.features import FeaturePlan, plan_features
-from detectors.limits import LimitsPlan, plan_limits
-from detectors.rules import Rules, compile_rules
 from detectors.stages import UserStage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from detectors.compiled import CompiledPack
 
-    from detectors.pack import DerivedSpec, Pack
-
-__all__ = ["DEFAULT_MAX_USERS", "CompiledPack", "Topology", "compile_pack"]
+__all__ = ["DEFAULT_MAX_USERS", "Topology"]
 
 DEFAULT_MAX_USERS: Final = 262_144
-
-
-@dataclass(frozen=True, slots=True)
-class CompiledPack:
-    """A pack ready to run: everything checked, columns resolved.
-
-    ``event_columns`` are the columns a batch must carry; ``event_derived`` and
-    ``feature_derived`` are levels of derived columns, each computable from what comes before;
-    ``schema`` is every column that rules can read.
-    """
-
-    pack: Pack
-    version: str
-    event_columns: frozenset[str]
-    event_derived: tuple[tuple[pl.Expr, ...], ...]
-    limits: LimitsPlan
-    features: FeaturePlan
-    feature_derived: tuple[tuple[pl.Expr, ...], ...]
-    rules: Rules
-    schema: Mapping[str, pl.DataType]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,86 +28,3 @@ class Topology:
     def user_stage(self) -> UserStage:
         """A new, empty stage for one partition."""
         return UserStage(self.pack, self.max_users)
-
-
-def compile_pack(pack: Pack) -> CompiledPack:
-    """Check and compile a pack.
-
-    Raises:
-        PackError: what is wrong and where: see ``plan_features``, ``plan_limits``,
-            ``compile_rules``.
-    """
-    events = event_schema()
-    limits = plan_limits(pack.limits, events)
-    schema = {**events, **dict.fromkeys(limits.columns, pl.Boolean())}
-    for name in limits.columns:
-        if name in events:
-            raise PackError(f"column {name!r} exists already", where=f"limit column {name}")
-    event_levels, waiting = _derive(pack.derived, schema)
-    features = plan_features(pack.features, pack.windows, schema)
-    schema |= dict.fromkeys(features.columns, pl.Float64())
-    feature_levels, waiting = _derive(waiting, schema)
-    if waiting:
-        _explain(waiting[0], schema)
-    rules = compile_rules(pack.rules, schema)
-    derived = {spec.name: parse(spec.sql, schema, "any") for spec in pack.derived}
-    needed = _event_columns(limits, features, rules, derived, events)
-    return CompiledPack(
-        pack=pack,
-        version=pack.version,
-        event_columns=needed,
-        event_derived=event_levels,
-        limits=limits,
-        features=features,
-        feature_derived=feature_levels,
-        rules=rules,
-        schema=schema,
-    )
-
-
-def _derive(
-    specs: Sequence[DerivedSpec], schema: dict[str, pl.DataType]
-) -> tuple[tuple[tuple[pl.Expr, ...], ...], list[DerivedSpec]]:
-    """Levels of derived columns that ``schema`` can carry (added to it), and those left over."""
-    levels: list[tuple[pl.Expr, ...]] = []
-    waiting = list(specs)
-    while waiting:
-        level: dict[str, Expression] = {}
-        later: list[DerivedSpec] = []
-        for spec in waiting:
-            if spec.name in schema or spec.name in level:
-                raise PackError(
-                    f"column {spec.name!r} exists already", where=f"derived {spec.name}"
-                )
-            try:
-                level[spec.name] = parse(spec.sql, schema, "any")
-            except ExpressionError as error:
-                if not error.unknown_column:
-                    raise PackError(str(error), where=f"derived {spec.name}") from error
-                later.append(spec)
-        if not level:
-            break
-        schema |= {name: expression.dtype for name, expression in level.items()}
-        levels.append(tuple(expression.expr.alias(name) for name, expression in level.items()))
-        waiting = later
-    return tuple(levels), waiting
-
-
-def _explain(spec: DerivedSpec, schema: Mapping[str, pl.DataType]) -> None:
-    try:
-        parse(spec.sql, schema, "any")
-    except ExpressionError as error:
-        raise PackError(str(error), where=f"derived {spec.name}") from error
-
-
-def _event_columns(
-    limits: LimitsPlan,
-    features: FeaturePlan,
-    rules: Rules,
-    derived: Mapping[str, Expression],
-    events: Mapping[str, pl.DataType],
-) -> frozenset[str]:
-    read = set(CORE_COLUMNS) | set(CONTEXT_COLUMNS) | limits.reads | features.reads
-    read |= {column for rule in rules.rules for column in rule.when.columns}
-    read |= {column for expression in derived.values() for column in expression.columns}
-    return frozenset(read & set(events))

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from detectors.compiled import compile_pack
 from detectors.errors import PackError
-from detectors.topology import Topology, compile_pack
+from detectors.topology import Topology
 from monitor.failures import USAGE, stop_on
 from monitor.health import Health, PortTakenError, serve_metrics
 from monitor.kafka.errors import KafkaShellError

@@ -13,8 +13,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from detectors.compiled import compile_pack
 from detectors.errors import PackError
-from detectors.topology import Topology, compile_pack
+from detectors.topology import Topology
 from monitor.failures import USAGE, stop_on
 from monitor.logs import LogError, open_log, replay_logs
 from monitor.options import ConfigOption, PackOption

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from detectors.compiled import CompiledPack, compile_pack
 from detectors.errors import PackError
 from detectors.events import COLUMNS
-from detectors.topology import CompiledPack, compile_pack
 from monitor.packs import CaseResult, PackSource, check_pack, read_pack
 
 if TYPE_CHECKING:

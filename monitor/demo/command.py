@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.console import Console
 
+from detectors.compiled import compile_pack
 from detectors.errors import PackError
-from detectors.topology import Topology, compile_pack
+from detectors.topology import Topology
 from monitor.demo.board import Board
 from monitor.demo.display import display_for
 from monitor.demo.feed import slices

@@ -13,8 +13,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from detectors.incidents import Alert, Condition, Decision, IncidentUpdate
+from detectors.incidents import Alert, Decision, IncidentUpdate
 from detectors.pack import SEVERITIES, Severity
+from detectors.rules import Condition
 from monitor.demo.board import Board
 
 __all__ = ["SEVERITY_STYLES", "clean", "clock_time", "draw", "evidence_text"]

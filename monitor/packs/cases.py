@@ -9,18 +9,17 @@ import numpy as np
 import polars as pl
 
 from detectors.batch import EventBatch
+from detectors.compiled import CompiledPack, compile_pack
 from detectors.errors import near_match
 from detectors.incidents import Alert
 from detectors.stages import StageOutputs, UserStage
-from detectors.topology import CompiledPack, compile_pack
 from monitor.packs.steps import misfit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from detectors.incidents import Condition
     from detectors.pack import Pack, RuleCase, RuleSpec
-    from detectors.rules import Rule
+    from detectors.rules import Condition, Rule
 
 __all__ = ["CaseResult", "check_pack"]
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from detectors.compiled import compile_pack
 from detectors.errors import ExpressionError, PackError
-from detectors.topology import compile_pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

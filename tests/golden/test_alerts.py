@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from detectors.topology import Topology, compile_pack
+from detectors.compiled import compile_pack
+from detectors.topology import Topology
 from monitor.packs import load_pack
 from monitor.runner import Runner
 from monitor.simulator import load_scenario, simulate

@@ -15,7 +15,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from detectors.topology import Topology, compile_pack
+from detectors.compiled import compile_pack
+from detectors.topology import Topology
 from monitor.kafka.dlq import decode_dead_letter
 from monitor.kafka.observer import IgnoringObserver
 from monitor.kafka.worker import Worker

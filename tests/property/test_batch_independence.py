@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.batch import EventBatch
+from detectors.compiled import CompiledPack, compile_pack
 from detectors.incidents import Output
-from detectors.topology import CompiledPack, Topology, compile_pack
+from detectors.topology import Topology
 from monitor.packs import load_pack
 from tests.support.events import random_events, small_pack
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from detectors.incidents import Alert, Condition, Decision, IncidentState, IncidentUpdate
+from detectors.incidents import Alert, Decision, IncidentState, IncidentUpdate
 from detectors.pack import Severity
+from detectors.rules import Condition
 
 __all__ = ["a_decision", "an_alert", "an_incident"]
 

@@ -9,10 +9,10 @@ from typing import Final
 import pytest
 
 from detectors.batch import EventBatch
+from detectors.compiled import CompiledPack, compile_pack
 from detectors.incidents import Alert
 from detectors.pack import Pack, RuleSpec
 from detectors.stages import UserStage
-from detectors.topology import CompiledPack, compile_pack
 from monitor.packs import check_pack, load_pack
 
 ROOT: Final = Path(__file__).resolve().parents[2]

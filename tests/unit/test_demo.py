@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import pytest
 from rich.console import Console
 
-from detectors.incidents import Condition
 from detectors.pack import SEVERITIES
+from detectors.rules import Condition
 from monitor.demo.board import Board, RateMeter
 from monitor.demo.display import LineDisplay, LiveDisplay, display_for
 from monitor.demo.feed import slices

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from detectors.incidents import Condition, IncidentTracker, IncidentUpdate, stable_id
+from detectors.incidents import IncidentTracker, IncidentUpdate, stable_id
 from detectors.pack import RuleSpec
-from detectors.rules import Rule, compile_rules
+from detectors.rules import Condition, Rule, compile_rules
 
 MINUTE_MS = 60_000
 START_MS = 1_780_000_000_000

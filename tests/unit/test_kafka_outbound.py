@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from detectors.incidents import Alert, Condition, Decision, IncidentUpdate
+from detectors.incidents import Alert, Decision, IncidentUpdate
+from detectors.rules import Condition
 from monitor.cloudevents import decode_event
 from monitor.kafka.outbound import finding_messages
 from monitor.kafka.topics import TopicNames

@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from detectors.batch import EventBatch
+from detectors.compiled import compile_pack
 from detectors.stages import UserStage
-from detectors.topology import compile_pack
 from monitor.health import Health, PortTakenError, port_is_free, serve_metrics
 from monitor.metrics import Metrics
 from monitor.pipeline import PipelineResult

@@ -14,9 +14,9 @@ import polars as pl
 import pytest
 
 from detectors.batch import EventBatch
+from detectors.compiled import CompiledPack, compile_pack
 from detectors.incidents import Alert
 from detectors.stages import UserStage
-from detectors.topology import CompiledPack, compile_pack
 from monitor.packs import load_pack
 from monitor.simulator import load_scenario, simulate, simulate_chunks
 from tests.support.events import complete

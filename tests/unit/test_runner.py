@@ -10,8 +10,9 @@ import pytest
 import zstandard
 
 from detectors.batch import EventBatch
+from detectors.compiled import compile_pack
 from detectors.events import GENERATION_TYPES, SHARE_TYPES
-from detectors.topology import Topology, compile_pack
+from detectors.topology import Topology
 from monitor.logs import LogError, open_log, replay_logs
 from monitor.pipeline import PartitionPipeline, PipelineResult, RecordChunk
 from monitor.runner import Runner

@@ -95,8 +95,10 @@ class Checks:
     ) -> dict[int, Refusal]:
         """The rows of ``frame`` (n) that must be refused, the first reason each.
 
-        ``received_ms`` (n,) is when each record was received.
+        ``received_ms`` (n,) is when each record was received; negative where the log does not
+        know (Kafka's -1): such an event can be at any time.
         """
+        received_ms = np.where(received_ms < 0, MAX_TIME_MS, received_ms)
         if not len(frame) or self._all_good(frame, received_ms):
             return {}
         table = frame.with_columns(pl.Series(_RECEIVED, received_ms))

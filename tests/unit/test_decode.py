@@ -67,6 +67,16 @@ def test_escapes_that_are_harmless_are_accepted() -> None:
     assert decoded.frame["event_id"].to_list() == ["evt/10"]
 
 
+def test_an_event_may_be_a_little_ahead_of_its_record_and_not_more() -> None:
+    """Five minutes for clocks that differ; where the log has no time there is no bound."""
+    time_ms = 1_780_000_000_000
+    text = KINDS["half a millisecond"][1] or b""
+    record = text.replace(b"%d.5" % time_ms, b"%d" % time_ms)
+    received = [time_ms, time_ms - 300_000, time_ms - 300_001, -1]
+    decoded = DECODER.decode("topic", [record] * 4, range(4), received)
+    assert [(d.position, d.reason) for d in decoded.dead] == [(2, "time_in_future")]
+
+
 def test_an_empty_chunk_is_nothing() -> None:
     """No records, no rows, no letters."""
     decoded = DECODER.decode("topic", [], [], [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import aiokafka
 from faust.transport.drivers import aiokafka as driver
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 __all__ = ["Chunking", "ConsumerThread", "Fetch", "chunking_of"]
+
+_RESPONSE_BYTES: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +190,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             auto_offset_reset=conf.consumer_auto_offset_reset,
             max_poll_interval_ms=_milliseconds(conf.broker_max_poll_interval or 0),
             max_partition_fetch_bytes=conf.consumer_max_fetch_size,
+            # All partitions of a response: larger ones cost more to put together than they save.
+            fetch_max_bytes=_RESPONSE_BYTES,
             fetch_max_wait_ms=chunking_of(self.app).fetch_wait_ms,
             request_timeout_ms=_milliseconds(conf.broker_request_timeout),
             check_crcs=conf.broker_check_crcs,

@@ -32,8 +32,8 @@ class WorkerSettings:
     topics: TopicNames = field(default_factory=TopicNames)
     event_source: str = "/floodwatch"
 
-    max_chunk_records: int = 5_000
-    fetch_bytes: int = 2 * 1024 * 1024
+    max_chunk_records: int = 10_000
+    fetch_bytes: int = 1024 * 1024
     fetch_wait_ms: int = 100
     stream_buffer_chunks: int = 8
     buffer_events: int = 32_000

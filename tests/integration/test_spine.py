@@ -27,28 +27,13 @@ from monitor.simulator import Simulation, load_scenario, simulate
 from monitor.simulator.kafka_output import write_kafka
 from tests.integration.kafka_harness import Installation, running, wait_until
 from tests.kafka import ExistingBroker, KafkaBroker
+from tests.support.attacks import SEEN_BY_ONE_USER
 from tests.support.azure import AZURE_TRACES, azure_events
 from tests.support.malformed import malformed_records
 
 PARTITIONS = 4
 MALFORMED = 10_000
 SEED = 11
-VISIBLE_TO_USER_RULES = frozenset(
-    {
-        "account-takeover",
-        "burst-bot",
-        "cost-abuse",
-        "guard-probing",
-        "likeness-campaign",
-        "provenance-stripping",
-        "report-bombing",
-        "scrape",
-        "share-and-delete",
-        "share-flood",
-        "slow-drip",
-    }
-)
-"""The rest are groups whose members each look ordinary: they need the stages that see groups."""
 NEEDS_MORE_THAN_AN_HOUR = frozenset({("slow-drip", "slow-drip-2")})
 """A drip every 90 s or so with a human-like rhythm: its rule looks at a whole day."""
 
@@ -158,7 +143,7 @@ def test_every_malformed_record_is_in_the_dead_letters_with_its_offset(spine: Sp
 def test_every_attack_that_user_rules_can_see_is_alerted(spine: Spine) -> None:
     """At least one actor of each such attack; the groups among the rest are for later stages."""
     users = alerted_users(spine)
-    actors = spine.simulation.actors.filter(pl.col("attack_kind").is_in(VISIBLE_TO_USER_RULES))
+    actors = spine.simulation.actors.filter(pl.col("attack_kind").is_in(SEEN_BY_ONE_USER))
     subjects = dict(report_subjects(spine.simulation))
     found = {
         (kind, attack)
@@ -166,7 +151,7 @@ def test_every_attack_that_user_rules_can_see_is_alerted(spine: Spine) -> None:
         if user in users or subjects.get(attack) in users
     }
     attacks = set(actors.select("attack_kind", "attack_id").unique().iter_rows())
-    assert {kind for kind, _ in attacks} == VISIBLE_TO_USER_RULES
+    assert {kind for kind, _ in attacks} == SEEN_BY_ONE_USER
     assert attacks - found <= NEEDS_MORE_THAN_AN_HOUR
 
 

@@ -19,25 +19,10 @@ from detectors.incidents import Alert
 from detectors.stages import UserStage
 from monitor.packs import load_pack
 from monitor.simulator import load_scenario, simulate, simulate_chunks
+from tests.support.attacks import SEEN_BY_ONE_USER
 from tests.support.events import complete
 
 MAX_USERS: Final = 32_768
-SEEN_BY_ONE_USER: Final = frozenset(
-    {
-        "account-takeover",
-        "burst-bot",
-        "cost-abuse",
-        "guard-probing",
-        "likeness-campaign",
-        "provenance-stripping",
-        "report-bombing",
-        "scrape",
-        "share-and-delete",
-        "share-flood",
-        "slow-drip",
-    }
-)
-"""Kinds of attacks whose single accounts stand out; the others only show across accounts."""
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import os
-import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from monitor.kafka.library_logs import quiet_libraries
 from monitor.kafka.settings import WorkerSettings
 from monitor.kafka.topics import TopicNames
 from monitor.kafka.topics_command import TopicsTarget, topics_command
-from monitor.kafka.worker import Worker
+from monitor.kafka.worker import Worker, stopped_by_signals
 from monitor.metrics import Metrics
 from monitor.options import ConfigOption, MetricsPortOption, PackOption
 from monitor.packs import load_pack
@@ -115,20 +114,15 @@ async def _work(settings: Settings) -> None:
 
 
 async def _until_signalled(running: Worker, health: Health) -> None:
-    """Run the worker; SIGTERM and SIGINT have it flush, commit and leave the group."""
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    for number in numbers:
-        loop.add_signal_handler(number, running.stop)
+    """Run the worker until SIGTERM or SIGINT, with its heart beating."""
     beating = asyncio.create_task(_beat(health))
     try:
-        await running.run()
+        with stopped_by_signals(running):
+            await running.run()
     finally:
         beating.cancel()
         with suppress(asyncio.CancelledError):
             await beating
-        for number in numbers:
-            loop.remove_signal_handler(number)
 
 
 async def _beat(health: Health) -> None:

@@ -11,6 +11,7 @@ from monitor.kafka.errors import TopicsError
 from monitor.kafka.topics import (
     DEFAULT_PARTITIONS,
     TopicNames,
+    TopicSpec,
     TopicStatus,
     check_topics,
     create_topics,
@@ -18,7 +19,7 @@ from monitor.kafka.topics import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 __all__ = ["TopicsTarget", "topics_command"]
 
@@ -56,6 +57,18 @@ def topics_command(configured: Callable[[], TopicsTarget]) -> typer.Typer:
         found = configured()
         return TopicsTarget(tuple(brokers.split(",")), found.names) if brokers else found
 
+    def report(
+        ask: Callable[[Sequence[str], Sequence[TopicSpec]], Iterable[TopicStatus]],
+        brokers: str | None,
+        partitions: int,
+        replication_factor: int,
+    ) -> None:
+        chosen = target(brokers)
+        specs = declare_topics(
+            chosen.names, partitions=partitions, replication_factor=replication_factor
+        )
+        _report(lambda: ask(chosen.brokers, specs))
+
     @command.command()
     def create(
         brokers: _Brokers = None,
@@ -63,11 +76,7 @@ def topics_command(configured: Callable[[], TopicsTarget]) -> typer.Typer:
         replication_factor: _Replication = -1,
     ) -> None:
         """Create the topics that are missing; those that exist stay as they are."""
-        chosen = target(brokers)
-        specs = declare_topics(
-            chosen.names, partitions=partitions, replication_factor=replication_factor
-        )
-        _report(lambda: create_topics(chosen.brokers, specs))
+        report(create_topics, brokers, partitions, replication_factor)
 
     @command.command()
     def check(
@@ -76,11 +85,7 @@ def topics_command(configured: Callable[[], TopicsTarget]) -> typer.Typer:
         replication_factor: _Replication = -1,
     ) -> None:
         """Compare the topics on the broker with what they should be; change nothing."""
-        chosen = target(brokers)
-        specs = declare_topics(
-            chosen.names, partitions=partitions, replication_factor=replication_factor
-        )
-        _report(lambda: check_topics(chosen.brokers, specs))
+        report(check_topics, brokers, partitions, replication_factor)
 
     @command.command(name="list")
     def list_() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from monitor.kafka.app import build_app
@@ -16,7 +16,7 @@ from monitor.kafka.publisher import Publisher
 from monitor.kafka.topics import require_topics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from faust.types import TP
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from monitor.kafka.observer import WorkerObserver
     from monitor.kafka.settings import WorkerSettings
 
-__all__ = ["Worker", "run_worker"]
+__all__ = ["Worker", "run_worker", "stopped_by_signals"]
 
 _log = logging.getLogger(__name__)
 
@@ -243,13 +243,24 @@ def run_worker(
 
     async def main() -> None:
         worker = Worker(settings, make_pipeline, observer)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, worker.stop)
-        try:
+        with stopped_by_signals(worker):
             await worker.run()
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
 
     asyncio.run(main())
+
+
+@contextmanager
+def stopped_by_signals(worker: Worker) -> Iterator[None]:
+    """SIGTERM and SIGINT stop the worker: it flushes, commits and leaves the group.
+
+    For the main thread, in the event loop that runs the worker.
+    """
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, worker.stop)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

@@ -75,6 +75,7 @@ def test_a_topic_without_records_does_not_hold_the_others_back(
         state.wait_ready()
         place.produce((place.names.sharing_events, n % 2, b"%d:u%d" % (n, n)) for n in range(10))
         wait_until(lambda: len(_echoes(place)) == 10, "the records were echoed", deadline_s=15)
+    assert sorted(_echoes(place)) == sorted(f"u{n}" for n in range(10))
 
 
 def test_a_topic_that_trickles_with_old_times_does_not_hold_the_others_back(
@@ -92,6 +93,7 @@ def test_a_topic_that_trickles_with_old_times_does_not_hold_the_others_back(
             return {f"u{n}" for n in range(50)} <= set(_echoes(place))
 
         wait_until(trickle, "generations were echoed between old feedback", deadline_s=20)
+    assert [echo for echo in _echoes(place) if echo != "old"] == [f"u{n}" for n in range(50)]
 
 
 def test_what_cannot_be_read_becomes_a_dead_letter(kafka: KafkaBroker | ExistingBroker) -> None:

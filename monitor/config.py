@@ -79,7 +79,7 @@ class KafkaSettings(_Section):
         description="Silence after which the group gives a worker's partitions away, s.",
     )
     chunk_records: int = Field(
-        default=5_000, ge=1, le=100_000, description="Most records of one partition in a chunk."
+        default=10_000, ge=1, le=100_000, description="Most records of one partition in a chunk."
     )
     merge_wait_ms: int = Field(
         default=100,

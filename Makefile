@@ -14,9 +14,11 @@ MINUTES ?=
 PYTEST ?=
 # More for the benchmark: make bench BENCH=--quick
 BENCH ?=
+# More for chaos: make chaos CHAOS="--short --seed 7"
+CHAOS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test check format kafka bench schema clean python
+.PHONY: help setup lock demo test check format kafka bench chaos schema clean python
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +51,9 @@ kafka: setup ## Run a real Apache Kafka on this machine until Ctrl-C
 bench: python ## Compare the worker with its peers on one broker (build/bench.json)
 	@$(PYTHON) tools/environment.py make $(BENCH_VENV) requirements/bench.lock
 	$(BENCH_VENV)/bin/python -m bench $(BENCH)
+
+chaos: setup ## Kill, freeze and move workers about; nothing may be lost (build/chaos.json)
+	$(RUN) tests.chaos $(CHAOS)
 
 schema: setup ## Write docs/schema anew from the code
 	$(RUN) monitor.wire.json_schema docs/schema

@@ -5,7 +5,7 @@ State per row (one row per key):
 - ``panes``: float32, for each window a ring of panes, each holding one slot per count, sum and
   gap moment and one per gap maximum; a window's slots lie together so that a new pane clears one
   run of memory;
-- ``newest_pane``: per window, the number (time // pane length) of the newest pane;
+- ``newest_pane``: per window, the number of the newest pane: ``newest_ms`` // pane length;
 - ``entries`` and ``seen_s``: per distinct sketch, hashes (32 bits) and when each was last seen;
 - ``threshold`` and ``threshold_s``: per sketch, the theta below which hashes are kept, and when it
   was last lowered;
@@ -26,7 +26,15 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from detectors.keys import Flags, Hashes, Rows
 
-__all__ = ["Plan", "State", "apply_events", "column_table", "new_state"]
+__all__ = [
+    "Plan",
+    "State",
+    "apply_events",
+    "clear_state",
+    "column_table",
+    "complete_state",
+    "new_state",
+]
 
 Floats32: TypeAlias = npt.NDArray[np.float32]
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -94,6 +102,22 @@ def new_state(plan: Plan, capacity: int) -> State:
         gap_last_ms=np.zeros((capacity, len(plan.gap_mask)), dtype=np.int64),
         newest_ms=np.zeros(capacity, dtype=np.int64),
     )
+
+
+def clear_state(state: State, rows: slice) -> None:
+    """Make ``rows`` those of keys without events (the kernel clears a row at its first event)."""
+    for array in state:
+        array[rows] = 0
+    state.threshold[rows] = _FULL
+    state.gap_last_ms[rows] = _NEVER
+
+
+def complete_state(plan: Plan, state: State, rows: slice) -> None:
+    """Compute what follows from the rest: the newest pane of every window (times are >= 0).
+
+    A window that is new begins at the key's present, like those it had.
+    """
+    np.floor_divide(state.newest_ms[rows, None], plan.pane_ms, out=state.newest_pane[rows])
 
 
 def column_table(columns: int, n: int, dtype: type[np.generic]) -> npt.NDArray[Any]:

@@ -16,7 +16,8 @@ from detectors.events import event_schema
 from detectors.expressions import Expression, parse
 from detectors.features import FeaturePlan, plan_features
 from detectors.limits import LimitsPlan, plan_limits
-from detectors.rules import Rules, compile_rules
+from detectors.pressure import compile_built_in
+from detectors.rules import Rule, Rules, compile_rules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +33,8 @@ class CompiledPack:
 
     ``event_columns`` are the columns a batch must carry; ``event_derived`` and
     ``feature_derived`` are levels of derived columns, each computable from what comes before;
-    ``schema`` is every column that rules can read.
+    ``schema`` is every column that rules can read. ``alert_storm`` and ``table_pressure`` are the
+    rules about the monitor itself.
     """
 
     pack: Pack
@@ -43,7 +45,14 @@ class CompiledPack:
     features: FeaturePlan
     feature_derived: tuple[tuple[pl.Expr, ...], ...]
     rules: Rules
+    alert_storm: Rule
+    table_pressure: Rule
     schema: Mapping[str, pl.DataType]
+
+    @property
+    def all_rules(self) -> tuple[Rule, ...]:
+        """Every rule that can open an incident."""
+        return (*self.rules.rules, self.alert_storm, self.table_pressure)
 
 
 def compile_pack(pack: Pack) -> CompiledPack:
@@ -66,6 +75,7 @@ def compile_pack(pack: Pack) -> CompiledPack:
     if waiting:
         _explain(waiting[0], schema)
     rules = compile_rules(pack.rules, schema)
+    alert_storm, table_pressure = compile_built_in(rules)
     derived = {spec.name: parse(spec.sql, schema, "any") for spec in pack.derived}
     needed = _event_columns(limits, features, rules, derived, events)
     return CompiledPack(
@@ -77,6 +87,8 @@ def compile_pack(pack: Pack) -> CompiledPack:
         features=features,
         feature_derived=feature_levels,
         rules=rules,
+        alert_storm=alert_storm,
+        table_pressure=table_pressure,
         schema=schema,
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["DetectorError", "ExpressionError", "PackError", "near_match"]
+__all__ = ["DetectorError", "ExpressionError", "PackError", "StateError", "near_match"]
 
 
 class DetectorError(Exception):
@@ -17,6 +17,16 @@ class DetectorError(Exception):
 
 class PackError(DetectorError):
     """A pack that cannot be used: ``where`` names the entry, ``hint`` says what to do."""
+
+    def __init__(self, message: str, *, where: str, hint: str = "") -> None:
+        self.message = message
+        self.where = where
+        self.hint = hint
+        super().__init__(f"{where}: {message}" + (f" ({hint})" if hint else ""))
+
+
+class StateError(DetectorError):
+    """A saved state that cannot be taken over: ``where`` names the block, ``hint`` what to do."""
 
     def __init__(self, message: str, *, where: str, hint: str = "") -> None:
         self.message = message

@@ -14,16 +14,27 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import polars as pl
 
-from detectors._windows import Plan, State, apply_events, column_table, new_state
+from detectors._windows import (
+    Plan,
+    State,
+    apply_events,
+    clear_state,
+    column_table,
+    complete_state,
+    new_state,
+)
 from detectors.errors import ExpressionError, PackError, near_match
 from detectors.expressions import Expression, parse
+from detectors.feature_fields import feature_fields
 from detectors.keys import Flags, Rows, hash_columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from detectors._windows import Int64s
+    from detectors.fields import Field
     from detectors.pack import FeatureSpec, WindowSpec
+    from detectors.state import Array
 
 __all__ = ["FeatureColumns", "FeaturePlan", "Features", "plan_features"]
 
@@ -43,6 +54,10 @@ class FeaturePlan:
     masks: tuple[Expression, ...]
     values: tuple[Expression, ...]
     identifiers: tuple[str, ...]
+    # The feature (for slots with its window) that each belongs to.
+    slot_names: tuple[str, ...]
+    gap_names: tuple[str, ...]
+    sketch_names: tuple[str, ...]
 
     @property
     def reads(self) -> frozenset[str]:
@@ -82,6 +97,26 @@ class Features:
         """Memory of one key's features, bytes."""
         return sum(array[:1].nbytes for array in self.state)
 
+    @property
+    def row_arrays(self) -> dict[str, Array]:
+        """See ``RowPart``. ``newest_pane`` is not among them: it follows from ``newest_ms``."""
+        arrays = self.state._asdict()
+        del arrays["newest_pane"]
+        return arrays
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """See ``RowPart``."""
+        return feature_fields(self.plan)
+
+    def clear_rows(self, rows: slice) -> None:
+        """See ``RowPart``."""
+        clear_state(self.state, rows)
+
+    def complete_rows(self, rows: slice) -> None:
+        """See ``RowPart``."""
+        complete_state(self.plan.kernel, self.state, rows)
+
     def apply(
         self, frame: pl.DataFrame, times_ms: Int64s, rows: Rows, fresh: Flags
     ) -> FeatureColumns:
@@ -112,6 +147,7 @@ class Features:
 
 @dataclass(slots=True)
 class _Slot:
+    name: str
     mask: int
     value: int
     keeps_maximum: bool = False
@@ -132,6 +168,8 @@ class _Planner:
         # Name, kind, then the slot that it reads, or the sketch and its window's seconds.
         self.outputs: list[tuple[str, int, _Slot | None, int, int]] = []
         self.gap_masks: list[int] = []
+        self.gap_names: list[str] = []
+        self.sketch_names: list[str] = []
         self.sketches: list[tuple[int, int, int, int]] = []
 
     def add(self, spec: FeatureSpec) -> None:
@@ -151,14 +189,16 @@ class _Planner:
         if spec.kind == "gap":
             gap = len(self.gap_masks)
             self.gap_masks.append(mask)
+            self.gap_names.append(spec.name)
         value = self._index(self.values, spec.of, spec, "number") if spec.kind == "sum" else -1
         for window in spec.windows:
             if gap >= 0:
                 self._add_gap(spec.name, window, mask, gap)
             else:
-                slot = _Slot(mask, value if spec.kind == "sum" else _COUNT_ONE)
+                name = f"{spec.name}_{window}"
+                slot = _Slot(name, mask, value if spec.kind == "sum" else _COUNT_ONE)
                 self.slots[window].append(slot)
-                self.outputs.append((f"{spec.name}_{window}", _KIND_TOTAL, slot, 0, 0))
+                self.outputs.append((name, _KIND_TOTAL, slot, 0, 0))
 
     def _index(self, known: dict[str, Expression], sql: str, spec: FeatureSpec, kind: str) -> int:
         if sql not in known:
@@ -179,13 +219,17 @@ class _Planner:
             self.identifiers.append(spec.of)
         longest_s = max(self.windows[name].length_ms for name in spec.windows) // 1000
         sketch = len(self.sketches)
+        self.sketch_names.append(spec.name)
         self.sketches.append((spec.capacity, mask, self.identifiers.index(spec.of), longest_s))
         for window in spec.windows:
             length_s = self.windows[window].length_ms // 1000
             self.outputs.append((f"{spec.name}_{window}", _KIND_DISTINCT, None, sketch, length_s))
 
     def _add_gap(self, name: str, window: str, mask: int, gap: int) -> None:
-        moments = [_Slot(mask, -2 - (gap * _GAP_MOMENTS + m), m == 3) for m in range(_GAP_MOMENTS)]
+        moments = [
+            _Slot(f"{name}_{window}", mask, -2 - (gap * _GAP_MOMENTS + moment), moment == 3)
+            for moment in range(_GAP_MOMENTS)
+        ]
         self.slots[window].extend(moments)
         for output, kind, slot in (
             ("mean_s", _KIND_GAP_MEAN, moments[0]),
@@ -241,6 +285,9 @@ class _Planner:
             masks=tuple(self.masks.values()),
             values=tuple(self.values.values()),
             identifiers=tuple(self.identifiers),
+            slot_names=tuple(slot.name for slot in slots),
+            gap_names=tuple(self.gap_names),
+            sketch_names=tuple(self.sketch_names),
         )
 
 

@@ -1,4 +1,4 @@
-"""Keys to rows: stable 64-bit hashes of strings, and a bounded table that evicts the longest idle.
+"""Keys to rows: stable 64-bit hashes of strings, and a bounded table that a flood cannot empty.
 
 A hash is the same on every machine and in every version (checkpoints and traces depend on it):
 64-bit FNV-1a over the UTF-8 bytes, finished with MurmurHash3's mixer. Two of a million keys share
@@ -7,12 +7,26 @@ a hash with probability 3e-8; they would then share a row. ``0`` stands for "no 
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numba
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+
+from detectors._segments import (
+    CLOCK,
+    ENTRY,
+    EVICTED,
+    USED,
+    empty_state,
+    find_row,
+    link_restored,
+    touch_keys,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["KeyTable", "hash_columns", "hash_string", "hash_strings"]
 
@@ -26,9 +40,7 @@ _MIX_1: Final = np.uint64(0xFF51AFD7ED558CCD)
 _MIX_2: Final = np.uint64(0xC4CEB9FE1A85EC53)
 _SHIFT: Final = np.uint64(33)
 
-_NONE: Final = -1
-# Positions in the table's small integer state (kept in an array so that the kernel can change it).
-_USED, _HEAD, _TAIL, _EVICTED = 0, 1, 2, 3
+_DEFAULT_BLOCK_ROWS: Final = 512
 
 
 def hash_strings(strings: pl.Series) -> Hashes:
@@ -77,138 +89,157 @@ def _hash_kernel(data: npt.NDArray[np.uint8], lengths: npt.NDArray[np.uint32]) -
 
 
 class KeyTable:
-    """Rows for keys, at most ``capacity`` of them; a new key beyond that evicts the longest idle.
+    """Rows for keys, at most ``capacity`` of them: a segmented least-recently-used cache.
 
-    "Idle" counts events, not time: the key that was not touched for the most events goes first.
-    Memory is reserved at once but only used as rows fill (about 24 bytes a row).
+    A new key is on *probation*. Touched a second time, it is *protected*: at most 80 % of the
+    rows are, and one more sends the longest idle of them back to the head of probation. At
+    capacity a new key takes the row of the longest idle key on probation. "Idle" counts events,
+    not time. Which row goes is a function of the keys in order, never of how they are batched.
+
+    What this protects: a flood of keys seen once, of any length, passes through the other 20 % of
+    the rows; keys seen twice stay. What it does not: keys that the flood touches twice are
+    protected like anyone's, and the table is then as good as a plain least-recently-used one. To
+    push out a user such a flood needs ``capacity`` new keys, two events each, between two
+    events of that user: whoever is active stays, whoever pauses is lost. And while keys that are
+    seen once pour in, a new user's second event must come within 20 % of ``capacity`` new
+    keys of the first. Both are what ``floodwatch.user-table-pressure`` tells of. Keys that collide
+    on purpose cost time, not rows: the hash has no secret (a replay must give the same rows).
+
+    Source: Karedla, Love and Wherry 1994, "Caching strategies to improve disk system performance",
+    https://doi.org/10.1109/2.268884 (segmented LRU).
+
+    State is what ``row_arrays`` and ``counters`` hold; ``take_dirty`` tells in which blocks of
+    ``block_rows`` rows it changed. Memory is reserved at once but only used as rows fill.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, block_rows: int = _DEFAULT_BLOCK_ROWS) -> None:
         if capacity < 1:
             raise ValueError(f"capacity {capacity}: at least 1 row is needed")
-        slots = 1 << max(4, (2 * capacity - 1).bit_length())
+        if block_rows < 1 or block_rows & (block_rows - 1):
+            raise ValueError(f"block_rows {block_rows}: not a power of two")
         self.capacity = capacity
-        self._slots = np.zeros(slots, dtype=np.int32)  # row + 1, 0 where free
-        self._keys = np.zeros(capacity, dtype=np.uint64)
-        self._newer = np.zeros(capacity, dtype=np.int32)
-        self._older = np.zeros(capacity, dtype=np.int32)
-        self._state = np.array([0, _NONE, _NONE, 0], dtype=np.int64)
+        self.protected_capacity = capacity * 4 // 5
+        self.block_rows = block_rows
+        self._block_shift = block_rows.bit_length() - 1
+        self._slots = np.zeros(1 << max(4, (2 * capacity - 1).bit_length()), dtype=np.int32)
+        self._entries = np.zeros(capacity, dtype=ENTRY)
+        self._dirty = np.zeros(-(-capacity // block_rows), dtype=np.bool_)
+        self._state = empty_state()
 
     def __len__(self) -> int:
-        return int(self._state[_USED])
+        return int(self._state[USED])
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Memory of one key when the table is full, bytes."""
+        return ENTRY.itemsize + -(-self._slots.nbytes // self.capacity)
 
     @property
     def evicted(self) -> int:
         """How many keys were evicted so far."""
-        return int(self._state[_EVICTED])
+        return int(self._state[EVICTED])
 
     @property
     def keys(self) -> Hashes:
         """The hash of each row in use, shape (len(self),)."""
-        return self._keys[: len(self)]
+        return self._entries["key"][: len(self)]
 
     def rows(self, hashes: Hashes) -> tuple[Rows, Flags]:
         """The row of each key, in order, and whether the row starts empty at that position.
 
         A row can change hands within one call: consumers must apply the batch in order and clear
-        a row's state where the flag is set.
+        a row's state where the flag is set. Rows are filled from 0 on and never freed: of the
+        flags set, those beyond the ``capacity - len(self)`` first evicted a key.
         """
         rows = np.empty(len(hashes), dtype=np.int32)
         fresh = np.zeros(len(hashes), dtype=np.bool_)
-        _rows_kernel(
-            hashes, self._slots, self._keys, self._newer, self._older, self._state, rows, fresh
+        touch_keys(
+            hashes,
+            self._slots,
+            self._entries,
+            self._state,
+            self.protected_capacity,
+            self._dirty,
+            self._block_shift,
+            rows,
+            fresh,
         )
         return rows, fresh
 
     def find(self, key: int) -> int | None:
         """The row of one key without touching it, or None."""
-        mask = len(self._slots) - 1
-        slot = key & mask
-        while self._slots[slot]:
-            row = int(self._slots[slot]) - 1
-            if int(self._keys[row]) == key:
-                return row
-            slot = (slot + 1) & mask
-        return None
+        row = int(find_row(np.uint64(key), self._slots, self._entries))
+        return row if row >= 0 else None
 
+    @property
+    def row_arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+        """The state of each row, as views of shape (capacity,); rows not in use hold 0.
 
-@numba.njit(cache=True)
-def _rows_kernel(
-    hashes: Hashes,
-    slots: npt.NDArray[np.int32],
-    keys: Hashes,
-    newer: Rows,
-    older: Rows,
-    state: npt.NDArray[np.int64],
-    rows: Rows,
-    fresh: Flags,
-) -> None:
-    mask = np.uint64(len(slots) - 1)
-    for i in range(len(hashes)):
-        key = hashes[i]
-        slot = key & mask
-        while slots[slot] != 0 and keys[slots[slot] - 1] != key:
-            slot = (slot + np.uint64(1)) & mask
-        if slots[slot] != 0:
-            row = slots[slot] - 1
-            if state[_HEAD] != row:
-                _unlink(row, newer, older, state)
-                _link(row, newer, older, state)
-        else:
-            if state[_USED] < len(keys):
-                row = state[_USED]
-                state[_USED] += 1
-            else:
-                row = state[_TAIL]
-                _unlink(row, newer, older, state)
-                _remove(keys[row], slots, keys)
-                state[_EVICTED] += 1
-                slot = key & mask
-                while slots[slot] != 0:
-                    slot = (slot + np.uint64(1)) & mask
-            slots[slot] = row + 1
-            keys[row] = key
-            _link(row, newer, older, state)
-            fresh[i] = True
-        rows[i] = row
+        ``stamp`` is when the row came to the head of its list (see ``counters``' ``clock``),
+        times two, plus 1 for the protected list.
+        """
+        return {"key": self._entries["key"], "stamp": self._entries["stamp"]}
 
+    @property
+    def counters(self) -> dict[str, int]:
+        """The rest of the state: rows in use, keys evicted so far, the clock of stamps."""
+        return {
+            "used": len(self),
+            "evicted": self.evicted,
+            "clock": int(self._state[CLOCK]),
+        }
 
-@numba.njit(cache=True)
-def _unlink(row: int, newer: Rows, older: Rows, state: npt.NDArray[np.int64]) -> None:
-    if newer[row] == _NONE:
-        state[_HEAD] = older[row]
-    else:
-        older[newer[row]] = older[row]
-    if older[row] == _NONE:
-        state[_TAIL] = newer[row]
-    else:
-        newer[older[row]] = newer[row]
+    def restore(
+        self, arrays: Mapping[str, npt.NDArray[np.generic]], counters: Mapping[str, int]
+    ) -> None:
+        """Make this empty table the one of ``row_arrays`` (the rows in use) and ``counters``.
 
+        Its capacity may be another. No block is dirty afterwards, except where a smaller capacity
+        protects fewer rows.
 
-@numba.njit(cache=True)
-def _link(row: int, newer: Rows, older: Rows, state: npt.NDArray[np.int64]) -> None:
-    newer[row] = _NONE
-    older[row] = state[_HEAD]
-    if state[_HEAD] != _NONE:
-        newer[state[_HEAD]] = row
-    state[_HEAD] = row
-    if state[_TAIL] == _NONE:
-        state[_TAIL] = row
+        Raises:
+            ValueError: what cannot be: more rows than fit, rows that are missing, a key or a
+                stamp twice, a stamp of the future. The table is then of no use.
+        """
+        used, clock = counters["used"], counters["clock"]
+        assert len(self) == 0, "a table is restored before it is used"
+        if used > self.capacity:
+            raise ValueError(f"{used:,} keys do not fit into {self.capacity:,} rows")
+        for name, array in arrays.items():
+            if array.shape != (used,):
+                raise ValueError(f"{name}: shape {array.shape} instead of ({used},)")
+        self._entries["key"][:used] = arrays["key"]
+        self._entries["stamp"][:used] = arrays["stamp"]
+        stamps = self._entries["stamp"][:used]
+        order = np.argsort(stamps)
+        if used and not 0 <= stamps[order[0]] <= stamps[order[-1]] < 2 * clock:
+            raise ValueError(f"stamps beyond the clock of {clock:,}")
+        if (np.diff(stamps[order] >> 1) == 0).any():
+            raise ValueError("two rows have the same stamp")
+        self._state[[USED, EVICTED, CLOCK]] = used, counters["evicted"], clock
+        twice = link_restored(
+            order,
+            self._slots,
+            self._entries,
+            self._state,
+            self.protected_capacity,
+            self._dirty,
+            self._block_shift,
+        )
+        if twice >= 0:
+            raise ValueError(
+                f"row {twice}: key {int(self._entries['key'][twice]):#x} is there twice"
+            )
 
+    def take_dirty(self) -> npt.NDArray[np.int64]:
+        """The blocks with a row that was touched or changed since the last call, ascending.
 
-@numba.njit(cache=True)
-def _remove(key: np.uint64, slots: npt.NDArray[np.int32], keys: Hashes) -> None:
-    """Take a key out of the open-addressed slots, moving later ones back over the gap."""
-    mask = np.uint64(len(slots) - 1)
-    one = np.uint64(1)
-    gap = key & mask
-    while keys[slots[gap] - 1] != key:
-        gap = (gap + one) & mask
-    slot = (gap + one) & mask
-    while slots[slot] != 0:
-        home = keys[slots[slot] - 1] & mask
-        if ((slot - home) & mask) >= ((slot - gap) & mask):
-            slots[gap] = slots[slot]
-            gap = slot
-        slot = (slot + one) & mask
-    slots[gap] = 0
+        Block b holds the rows from ``b * block_rows``.
+        """
+        blocks = np.flatnonzero(self._dirty)
+        self._dirty[:] = False
+        return blocks
+
+    def mark_all_dirty(self) -> None:
+        """Have ``take_dirty`` name every block that has rows in use."""
+        self._dirty[: -(-len(self) // self.block_rows)] = True

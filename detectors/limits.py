@@ -5,6 +5,12 @@ period with a burst of ``n``: a unit costs one emission interval ``period / n``;
 arrival time may run ahead of the clock by at most ``period``. Times are integer nanoseconds, so
 there is no drift. Several limits of an action must all conform; an event that does not conforms to
 none and is not counted against any of them.
+
+An event over a limit of an action *throttles* the action for its key, unless that stands already.
+
+What is kept belongs to rows (see ``detectors.fields``). A limit's number is a time: it means the
+same whatever the limit allows, so it is carried over when a pack allows more or less, and not
+when the action, what is counted or the period changes.
 """
 
 from __future__ import annotations
@@ -19,6 +25,7 @@ import polars as pl
 
 from detectors.errors import ExpressionError, PackError, near_match
 from detectors.expressions import Expression, parse
+from detectors.fields import Field, Span, plain_sql
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,8 +33,9 @@ if TYPE_CHECKING:
     from detectors._windows import Floats, Int64s
     from detectors.keys import Flags, Rows
     from detectors.pack import LimitsSpec
+    from detectors.state import Array
 
-__all__ = ["LimitColumns", "Limiter", "LimitsPlan", "plan_limits"]
+__all__ = ["LimitColumns", "Limiter", "LimitsPlan", "Throttle", "plan_limits"]
 
 _NS_PER_MS: Final = 1_000_000
 _UNLIMITED: Final = -1
@@ -66,6 +74,16 @@ class LimitColumns:
     retry_ms: Int64s  # (n,)
 
 
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """An action of the key at ``position`` is throttled: by which limit, and until when."""
+
+    position: int
+    action: str
+    limit: str
+    expires_ms: int
+
+
 class Limiter:
     """The limiter state of the keys of one partition."""
 
@@ -74,6 +92,8 @@ class Limiter:
         # One theoretical arrival time a limit and, last, the key's newest event: a late event
         # is judged by the present, not against arrivals that came after it.
         self.arrival_ns = np.zeros((capacity, len(plan.spec.limits) + 1), dtype=np.int64)
+        # Until when a throttle of each action stands.
+        self.throttled_until_ms = np.zeros((capacity, len(plan.spec.actions)), dtype=np.int64)
         tiers = {name: code for code, name in enumerate(plan.spec.tiers)}
         default = tiers.get(plan.spec.default_tier, 0)
         self._inputs = [
@@ -85,6 +105,93 @@ class Limiter:
                 q.expr.cast(pl.Float64).fill_null(1.0).alias(f"q{i}")
                 for i, q in enumerate(plan.quantities)
             ),
+        ]
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Memory of one key's limits, bytes."""
+        return sum(array[:1].nbytes for array in self.row_arrays.values())
+
+    @property
+    def row_arrays(self) -> dict[str, Array]:
+        """See ``RowPart``."""
+        return {"arrival_ns": self.arrival_ns, "throttled_until_ms": self.throttled_until_ms}
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """See ``RowPart``."""
+        spec = self.plan.spec
+        limits = (
+            Field(
+                f"limit {limit.name}",
+                {
+                    "kind": "limit",
+                    "name": limit.name,
+                    "action": limit.action,
+                    "where": plain_sql(spec.actions[limit.action]),
+                    "quantity": plain_sql(limit.quantity),
+                    "period_ms": limit.period_ms,
+                },
+                {"arrival_ns": [Span(column, 1, 1)]},
+            )
+            for column, limit in enumerate(spec.limits)
+        )
+        throttles = (
+            Field(
+                f"throttles of action {action}",
+                {"kind": "throttle", "action": action},
+                {"throttled_until_ms": [Span(column, 1, 1)]},
+            )
+            for column, action in enumerate(spec.actions)
+        )
+        newest = Field(
+            "time of the newest event of limits",
+            {"kind": "newest event"},
+            {"arrival_ns": [Span(len(spec.limits), 1, 1)]},
+        )
+        return (newest, *limits, *throttles)
+
+    def clear_rows(self, rows: slice) -> None:
+        """See ``RowPart``."""
+        self.arrival_ns[rows] = 0
+        self.throttled_until_ms[rows] = 0
+
+    def complete_rows(self, rows: slice) -> None:
+        """See ``RowPart``: nothing follows."""
+
+    def throttle(
+        self, limits: LimitColumns, times_ms: Int64s, rows: Rows, fresh: Flags, eligible: Flags
+    ) -> list[Throttle]:
+        """What the n events of ``limits`` throttle, in order; only ``eligible`` ones do (n,).
+
+        A throttle ends when the limit conforms again, ``decision_ms`` later at the earliest. None
+        is made while the action is throttled already.
+        """
+        spec = self.plan.spec
+        made = np.full((len(rows), len(spec.actions)), -1, dtype=np.int32)
+        expires_ms = np.zeros(len(rows), dtype=np.int64)
+        _throttle_kernel(
+            times_ms,
+            rows,
+            fresh,
+            eligible,
+            limits.over,
+            limits.retry_ms,
+            self.plan.limit_action,
+            spec.decision_ms,
+            self.throttled_until_ms,
+            made,
+            expires_ms,
+        )
+        actions = list(spec.actions)
+        positions, columns = np.nonzero(made >= 0)
+        return [
+            Throttle(
+                position, actions[column], spec.limits[made[position, column]].name, int(expires)
+            )
+            for position, column, expires in zip(
+                positions.tolist(), columns.tolist(), expires_ms[positions], strict=True
+            )
         ]
 
     def apply(
@@ -224,3 +331,32 @@ def _limit_kernel(
             for limit in range(limits):
                 if ahead[limit] >= 0:
                     arrival_ns[row, limit] = ahead[limit]
+
+
+@numba.njit(cache=True)
+def _throttle_kernel(
+    times_ms: Int64s,
+    rows: Rows,
+    fresh: Flags,
+    eligible: Flags,
+    over: npt.NDArray[np.bool_],
+    retry_ms: Int64s,
+    limit_action: Int64s,
+    decision_ms: int,
+    until_ms: Int64s,
+    made: npt.NDArray[np.int32],
+    expires_ms: Int64s,
+) -> None:
+    """Write to ``made`` (n, A) the first exceeded limit of each action that becomes throttled."""
+    for i in range(len(rows)):
+        row = rows[i]
+        if fresh[i]:
+            until_ms[row] = 0
+        if retry_ms[i] == 0 or not eligible[i]:
+            continue
+        expires_ms[i] = max(retry_ms[i], times_ms[i] + decision_ms)
+        for limit in range(len(limit_action)):
+            action = limit_action[limit]
+            if over[limit, i] and made[i, action] < 0 and until_ms[row, action] <= times_ms[i]:
+                made[i, action] = limit
+                until_ms[row, action] = expires_ms[i]

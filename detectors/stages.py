@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import polars as pl
@@ -25,21 +25,28 @@ from detectors.incidents import (
     stable_id,
 )
 from detectors.keys import KeyTable, hash_strings
-from detectors.limits import LimitColumns, Limiter
+from detectors.limits import Limiter
+from detectors.pressure import AlertBound, AlertBudget, EvictionWindow, measured
+from detectors.row_state import RowState
+from detectors.stage_state import StageState
+from detectors.state import DEFAULT_BLOCK_ROWS, Stateful, entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import numpy.typing as npt
 
     from detectors.compiled import CompiledPack
-    from detectors.rules import Held, Rule
+    from detectors.fields import RowPart
+    from detectors.limits import Throttle
+    from detectors.rules import Condition, Held, Rule
+    from detectors.state import Layout, Restored, Snapshot, StateBlock
 
 __all__ = ["Stage", "StageOutputs", "UserStage"]
 
 _NEVER_MS: Final = -(2**62)
 _MAX_SUMMARY_CHARACTERS: Final = 240
-_MAX_THROTTLED_USERS: Final = 100_000
+_MIN_INCIDENTS_OF_A_RULE: Final = 1_000
 
 
 @dataclass(slots=True)
@@ -48,19 +55,21 @@ class StageOutputs:
 
     ``events`` counts by type what was processed. ``late`` events were too old for every window of
     their key: they changed nothing and are not among ``events``. ``skipped`` counts of shorter
-    windows did not take an event. ``findings`` counts by rule id; ``rule_errors`` maps rule ids to
-    the reason they could not be evaluated.
+    windows did not take an event. ``findings`` counts by id of the pack's rules; those of them that
+    the bound on alerts held back are ``shed``. ``rule_errors`` maps rule ids to the reason they
+    could not be evaluated.
     """
 
     outputs: list[Output] = field(default_factory=list)
     events: Counter[str] = field(default_factory=Counter)
     findings: Counter[str] = field(default_factory=Counter)
+    shed: Counter[str] = field(default_factory=Counter)
     late: int = 0
     skipped: int = 0
     rule_errors: dict[str, str] = field(default_factory=dict)
 
 
-class Stage(Protocol):
+class Stage(Stateful, Protocol):
     """A step of the topology over one partition."""
 
     def process(self, batch: EventBatch) -> StageOutputs:
@@ -75,36 +84,63 @@ class Stage(Protocol):
 class UserStage:
     """Limits, features, rules and incidents of the users of one partition."""
 
-    def __init__(self, pack: CompiledPack, max_users: int) -> None:
+    def __init__(
+        self, pack: CompiledPack, max_users: int, block_rows: int = DEFAULT_BLOCK_ROWS
+    ) -> None:
         self.pack = pack
-        self.keys = KeyTable(max_users)
+        self.keys = KeyTable(max_users, block_rows)
         self.features = Features(pack.features, max_users)
         self.limiter = Limiter(pack.limits, max_users)
         self.incidents = IncidentTracker()
+        self.incidents.rule_capacity = max(
+            _MIN_INCIDENTS_OF_A_RULE, self.incidents.capacity // len(pack.all_rules)
+        )
+        rule_ids = [rule.spec.id for rule in pack.rules.rules]
+        self.alert_budget = AlertBudget.of(rule_ids, AlertBound())
+        self.evictions = EvictionWindow(max_users)
         self.watermark_ms = _NEVER_MS
-        # By action, then user: until when a throttle decision for an exceeded limit stands.
-        self._throttled_until_ms: dict[str, dict[str, int]] = {
-            action: {} for action in pack.limits.spec.actions
-        }
+        definitions = {derived.name: derived.sql for derived in pack.pack.derived}
+        parts: dict[str, RowPart] = {"features": self.features, "limits": self.limiter}
+        rows = RowState(self.keys, parts, definitions)
+        self._state = StageState("user", rows, self.incidents)
 
     @property
     def bytes_per_user(self) -> int:
         """State kept for one user in the dense tables, bytes (open incidents come on top)."""
-        key_bytes = 24
-        return key_bytes + self.features.bytes_per_row + self.limiter.arrival_ns[:1].nbytes
+        return self.keys.bytes_per_row + self.features.bytes_per_row + self.limiter.bytes_per_row
+
+    def snapshot(self, *, full: bool = False) -> Snapshot:
+        """See ``Stateful``."""
+        rest = {
+            "watermark_ms": self.watermark_ms,
+            "alert_budget": self.alert_budget.state(),
+            "evictions": self.evictions.state(),
+        }
+        return self._state.snapshot(rest, full=full)
+
+    def restore(self, layout: Layout, blocks: Iterable[StateBlock]) -> Restored:
+        """See ``Stateful``."""
+        restored, rest = self._state.restore(layout, blocks, self.pack.all_rules)
+        self.watermark_ms = entry(rest, "watermark_ms", "stage")
+        self.alert_budget.restore(entry(rest, "alert_budget", "stage"))
+        self.evictions.restore(entry(rest, "evictions", "stage"))
+        return restored
 
     def process(self, batch: EventBatch) -> StageOutputs:
         """Apply a batch of events in order; see ``StageOutputs``."""
         result = StageOutputs()
         if not len(batch):
             return result
-        frame, limits, eligible = self._columns(batch, result)
+        frame, throttled, eligible, evicting = self._columns(batch, result)
         held = self.pack.rules.held(frame, eligible)
         result.rule_errors = held.errors
         watermarks = np.maximum.accumulate(np.maximum(batch.times_ms, self.watermark_ms))
-        throttles = self._throttles(batch, limits, eligible)
-        if throttles or len(held.positions):
-            self._findings(batch, frame, held, watermarks, throttles, result)
+        throttles = self._throttles(batch, throttled)
+        evictions = {
+            int(evicting[index]): count for index, count in self.evictions.add(watermarks[evicting])
+        }
+        if throttles or evictions or len(held.positions):
+            self._findings(batch, frame, held, watermarks, throttles, evictions, result)
         self.watermark_ms = int(watermarks[-1])
         result.outputs.extend(self.incidents.close_due(self.watermark_ms))
         return result
@@ -116,25 +152,55 @@ class UserStage:
         held: Held,
         watermarks: npt.NDArray[np.int64],
         throttles: dict[int, list[Decision]],
+        evictions: dict[int, int],
         result: StageOutputs,
     ) -> None:
-        """Go through throttles and findings in log order."""
+        """Go through throttles, too many evictions and findings in log order."""
         rules = self.pack.rules.rules
-        by_position: dict[int, list[Rule]] = {position: [] for position in throttles}
+        by_position: dict[int, list[Rule]] = {at: [] for at in (*throttles, *evictions)}
         for position, index in zip(held.positions.tolist(), held.rules.tolist(), strict=True):
             by_position.setdefault(position, []).append(rules[index])
         positions = sorted(by_position)
         keys = batch.keys.gather(positions).to_list()
         times_ms = batch.times_ms[positions].tolist()
-        for position, key, time_ms, watermark_ms in zip(
+        outputs = result.outputs
+        for position, key, time_ms, now_ms in zip(
             positions, keys, times_ms, watermarks[positions].tolist(), strict=True
         ):
-            result.outputs.extend(self.incidents.close_due(watermark_ms))
-            result.outputs.extend(throttles.get(position, ()))
+            outputs.extend(self.incidents.close_due(now_ms))
+            outputs.extend(throttles.get(position, ()))
+            if position in evictions:
+                outputs.extend(self._pressure(evictions[position], frame, position, now_ms))
             for rule in by_position[position]:
-                result.findings[rule.spec.id] += 1
-                if not self.incidents.suppress(rule, key, time_ms):
-                    result.outputs.extend(self._alert(rule, frame, position, key, time_ms))
+                rule_id = rule.spec.id
+                result.findings[rule_id] += 1
+                if self.incidents.suppress(rule, key, time_ms):
+                    continue
+                if self.alert_budget.take(rule_id, now_ms):
+                    evidence = rule.evidence(_cells(frame, position, rule.when.columns))
+                    outputs.extend(self._alert(rule, evidence, frame, position, key, time_ms))
+                else:
+                    result.shed[rule_id] += 1
+                    self.incidents.shed(rule, key, time_ms)
+                    outputs.extend(self._storm(rule_id, frame, position, now_ms))
+
+    def _pressure(
+        self, evictions: int, frame: pl.DataFrame, position: int, now_ms: int
+    ) -> Iterator[Output]:
+        """Say that too many users were evicted lately."""
+        about, key = self.pack.table_pressure, "users"
+        if not self.incidents.suppress(about, key, now_ms):
+            evidence = measured(about, self.evictions.pressure(evictions))
+            yield from self._alert(about, evidence, frame, position, key, now_ms)
+
+    def _storm(
+        self, rule_id: str, frame: pl.DataFrame, position: int, now_ms: int
+    ) -> Iterator[Output]:
+        """Say that findings of a rule are shed."""
+        about = self.pack.alert_storm
+        if not self.incidents.suppress(about, rule_id, now_ms):
+            evidence = measured(about, self.alert_budget.storm(rule_id, now_ms))
+            yield from self._alert(about, evidence, frame, position, rule_id, now_ms)
 
     def advance(self, watermark_ms: int) -> StageOutputs:
         """Let event time pass: closes the incidents whose time has come."""
@@ -143,8 +209,13 @@ class UserStage:
 
     def _columns(
         self, batch: EventBatch, result: StageOutputs
-    ) -> tuple[pl.DataFrame, LimitColumns, npt.NDArray[np.bool_]]:
-        """All columns that rules read (events, limits, derived, features); who is not late."""
+    ) -> tuple[pl.DataFrame, list[Throttle], npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+        """All columns that rules read (events, limits, derived, features).
+
+        Then what limits throttle, who is not late (n,), and the positions where a new user took
+        the row of another.
+        """
+        room = self.keys.capacity - len(self.keys)
         rows, fresh = self.keys.rows(hash_strings(batch.keys))
         frame = batch.frame
         limits = self.limiter.apply(frame, batch.times_ms, rows, fresh)
@@ -158,15 +229,23 @@ class UserStage:
         result.late = int(features.late.sum())
         result.events.update(batch.count_by_type(~features.late))
         result.skipped = features.skipped
-        return frame, limits, ~features.late
+        eligible = ~features.late
+        throttled = self.limiter.throttle(limits, batch.times_ms, rows, fresh, eligible)
+        return frame, throttled, eligible, np.flatnonzero(fresh)[room:]
 
     def _alert(
-        self, rule: Rule, frame: pl.DataFrame, position: int, key: str, time_ms: int
+        self,
+        rule: Rule,
+        evidence: tuple[Condition, ...],
+        frame: pl.DataFrame,
+        position: int,
+        key: str,
+        time_ms: int,
     ) -> Iterator[Output]:
         """An alert with its incident and, if the rule acts, its decision."""
         event_id = frame["event_id"][position]
         incident = self.incidents.alert(rule, key, time_ms, event_id)
-        alert = self._explained(rule, incident, frame, position, time_ms, event_id)
+        alert = self._explained(rule, incident, evidence, frame, position, time_ms, event_id)
         incident.suppressed = 0
         yield incident.update("opened" if incident.alerts == 1 else "updated", time_ms)
         yield alert
@@ -182,21 +261,21 @@ class UserStage:
                 expires_ms=time_ms + action.duration_ms,
                 alert_id=alert.alert_id,
             )
+        yield from self.incidents.evict_over_rule_capacity(rule)
         yield from self.incidents.evict_over_capacity()
 
     def _explained(
         self,
         rule: Rule,
         incident: Incident,
+        evidence: tuple[Condition, ...],
         frame: pl.DataFrame,
         position: int,
         time_ms: int,
         event_id: str,
     ) -> Alert:
         spec = rule.spec
-        row = frame.select(sorted(rule.when.columns)).row(position, named=True)
-        evidence = rule.evidence(row)
-        context = frame.select(CONTEXT_COLUMNS).row(position, named=True)
+        context = _cells(frame, position, CONTEXT_COLUMNS)
         # What was measured comes first: the summary may be cut.
         held = "; ".join(
             str(condition)
@@ -226,50 +305,26 @@ class UserStage:
             action=spec.action,
         )
 
-    def _throttles(
-        self, batch: EventBatch, limits: LimitColumns, eligible: npt.NDArray[np.bool_]
-    ) -> dict[int, list[Decision]]:
-        """By position, decisions to throttle an action whose limit was exceeded.
-
-        None while the action is throttled already.
-        """
-        spec = self.pack.limits.spec
+    def _throttles(self, batch: EventBatch, throttled: list[Throttle]) -> dict[int, list[Decision]]:
+        """By position, the decisions to throttle an action whose limit was exceeded."""
         made: dict[int, list[Decision]] = {}
-        for action in spec.actions:
-            of_action = [i for i, limit in enumerate(spec.limits) if limit.action == action]
-            over = limits.over[of_action] & eligible
-            positions = np.flatnonzero(over.any(axis=0)).tolist()
-            if not positions:
-                continue
-            first = over[:, positions].argmax(axis=0).tolist()
-            users = batch.keys.gather(positions).to_list()
-            times_ms = batch.times_ms[positions].tolist()
-            for position, user_id, time_ms, limit in zip(
-                positions, users, times_ms, first, strict=True
-            ):
-                if self._throttled_until_ms[action].get(user_id, _NEVER_MS) <= time_ms:
-                    name = spec.limits[of_action[limit]].name
-                    retry_ms = int(limits.retry_ms[position])
-                    event_id = batch.frame["event_id"][position]
-                    decision = self._throttle(user_id, action, name, time_ms, retry_ms, event_id)
-                    made.setdefault(position, []).append(decision)
+        positions = [throttle.position for throttle in throttled]
+        users = batch.keys.gather(positions).to_list()
+        events = batch.frame["event_id"].gather(positions).to_list()
+        for throttle, user_id, event_id in zip(throttled, users, events, strict=True):
+            decision = Decision(
+                decision_id=stable_id("dec", user_id, throttle.limit, event_id),
+                user_id=user_id,
+                kind="throttle",
+                scope=throttle.action,
+                reason=f"limit:{throttle.limit}",
+                time_ms=int(batch.times_ms[throttle.position]),
+                expires_ms=throttle.expires_ms,
+            )
+            made.setdefault(throttle.position, []).append(decision)
         return made
 
-    def _throttle(
-        self, user_id: str, action: str, limit: str, time_ms: int, retry_ms: int, event_id: str
-    ) -> Decision:
-        expires_ms = max(retry_ms, time_ms + self.pack.limits.spec.decision_ms)
-        until_ms = self._throttled_until_ms[action]
-        until_ms.pop(user_id, None)
-        until_ms[user_id] = expires_ms
-        if len(until_ms) > _MAX_THROTTLED_USERS:  # the longest standing one is forgotten
-            del until_ms[next(iter(until_ms))]
-        return Decision(
-            decision_id=stable_id("dec", user_id, limit, event_id),
-            user_id=user_id,
-            kind="throttle",
-            scope=action,
-            reason=f"limit:{limit}",
-            time_ms=time_ms,
-            expires_ms=expires_ms,
-        )
+
+def _cells(frame: pl.DataFrame, position: int, columns: Iterable[str]) -> dict[str, Any]:
+    """Some cells of one row: ten times faster than to select the columns."""
+    return {name: frame.item(position, name) for name in columns}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from detectors.stages import UserStage
+from detectors.state import DEFAULT_BLOCK_ROWS
 
 if TYPE_CHECKING:
     from detectors.compiled import CompiledPack
@@ -20,11 +21,16 @@ DEFAULT_MAX_USERS: Final = 262_144
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """Makes the stages of a partition. ``max_users`` bounds the keys of each partition."""
+    """Makes the stages of a partition.
+
+    ``max_users`` bounds the keys of each partition; ``block_rows`` of them, a power of two, make a
+    block of a checkpoint.
+    """
 
     pack: CompiledPack
     max_users: int = DEFAULT_MAX_USERS
+    block_rows: int = DEFAULT_BLOCK_ROWS
 
     def user_stage(self) -> UserStage:
         """A new, empty stage for one partition."""
-        return UserStage(self.pack, self.max_users)
+        return UserStage(self.pack, self.max_users, self.block_rows)

@@ -52,6 +52,9 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
         "monitor.kafka_commands", "worker", "Run the detection on Kafka topics, as a group member."
     ),
     "topics": LazyCommand("monitor.kafka_commands", "topics", "Make and check the Kafka topics."),
+    "dlq": LazyCommand(
+        "monitor.dlq_command", "app", "See the records that could not be used; send them again."
+    ),
     "simulate": LazyCommand(
         "monitor.simulator.command",
         "simulate",

@@ -78,6 +78,26 @@ class KafkaSettings(_Section):
         le=300.0,
         description="Silence after which the group gives a worker's partitions away, s.",
     )
+    checkpoint_interval_s: float = Field(
+        default=10.0,
+        ge=0.05,
+        le=3_600.0,
+        description="How often state is written to the checkpoints' changelog, s. After a crash "
+        "the events of that long are read again.",
+    )
+    checkpoint_share: float = Field(
+        default=0.08,
+        gt=0.0,
+        le=1.0,
+        description="Most of a partition's time that checkpoints may take; large states are "
+        "then written less often.",
+    )
+    standby_replicas: int = Field(
+        default=1,
+        ge=0,
+        le=16,
+        description="Other workers that follow the checkpoints of a partition, to take over.",
+    )
     chunk_records: int = Field(
         default=10_000, ge=1, le=100_000, description="Most records of one partition in a chunk."
     )
@@ -118,7 +138,7 @@ class RunnerSettings(_Section):
         default=262_144,
         ge=1,
         le=16_777_216,
-        description="Most users kept per partition (longest idle go).",
+        description="Most users kept per partition; newcomers go first, then the longest idle.",
     )
 
 

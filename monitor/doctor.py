@@ -196,7 +196,7 @@ def _broker(settings: Settings) -> Iterator[Check]:
     yield Check("kafka", "ok", f"{settings.kafka.brokers} answers", needed_for)
     names = TopicNames(**settings.kafka.topics.model_dump())
     try:
-        partitions = require_topics(tuple(brokers), names)
+        partitions = require_topics(tuple(brokers), names, settings.kafka.group)
     except TopicsError as error:
         yield Check("topics", "missing", str(error), needed_for, "floodwatch topics create")
         return

@@ -17,6 +17,8 @@ import typer
 from detectors.compiled import compile_pack
 from detectors.errors import PackError
 from detectors.topology import Topology
+from monitor.checkpoint.partition import CheckpointSettings
+from monitor.failpoints import FAILPOINT_VARIABLE, failpoint_from
 from monitor.failures import USAGE, stop_on
 from monitor.health import Health, PortTakenError, serve_metrics
 from monitor.kafka.errors import KafkaShellError
@@ -99,7 +101,8 @@ async def _work(settings: Settings) -> None:
         metrics.watch_stage(partition, pipeline.stage)
         return pipeline
 
-    running = Worker(worker_settings, make_pipeline, metrics)
+    failpoint = failpoint_from(os.environ.get(FAILPOINT_VARIABLE, ""))
+    running = Worker(worker_settings, make_pipeline, metrics, failpoint)
     health = Health(
         time.monotonic, lambda: "" if running.ready else "partitions are not assigned yet"
     )
@@ -138,6 +141,10 @@ def _worker_settings(kafka: KafkaSettings) -> WorkerSettings:
         instance_id=kafka.instance_id or None,
         topics=_topic_names(kafka),
         session_timeout_s=kafka.session_timeout_s,
+        checkpoint=CheckpointSettings(
+            interval_s=kafka.checkpoint_interval_s, share=kafka.checkpoint_share
+        ),
+        standby_replicas=kafka.standby_replicas,
         max_chunk_records=kafka.chunk_records,
         merge_wait_ms=kafka.merge_wait_ms,
     )
@@ -156,7 +163,7 @@ class _ConfigFile:
     def target(self) -> TopicsTarget:
         with stop_on(ConfigurationError, exit_code=USAGE):
             kafka = load_settings(config=self.path, environ=os.environ).kafka
-        return TopicsTarget(tuple(kafka.brokers.split(",")), _topic_names(kafka))
+        return TopicsTarget(tuple(kafka.brokers.split(",")), _topic_names(kafka), kafka.group)
 
 
 def _topics() -> typer.Typer:

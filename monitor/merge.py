@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -29,10 +29,14 @@ _NEVER_MS: Final = -(2**62)
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """Events in merged order. ``applied`` maps each source read so far to its next offset."""
+    """Events in merged order. ``applied`` maps each source read so far to its next offset.
+
+    ``in_order`` is False where the first of them should have gone before one taken earlier.
+    """
 
     frame: pl.DataFrame | None
     applied: dict[str, int]
+    in_order: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ class _Segment:
 @dataclass(slots=True)
 class _Source:
     newest_ms: int = _NEVER_MS
+    taken_ms: int = _NEVER_MS
     next_offset: int | None = None
     waiting: int = 0
     segments: deque[_Segment] = field(default_factory=deque)
@@ -59,6 +64,10 @@ class _Source:
         """How many waiting events may go, given the first key that may not."""
         first = bound_ms + 1 if inclusive else bound_ms
         return sum(int(np.searchsorted(segment.keys, first)) for segment in self.segments)
+
+    def before(self, offset: int) -> int:
+        """How many waiting events lie before ``offset``."""
+        return sum(int(np.searchsorted(segment.offsets, offset)) for segment in self.segments)
 
     def keys(self, count: int) -> Int64s:
         parts = [segment.keys for segment in self.segments]
@@ -73,6 +82,7 @@ class _Source:
                 segment, rest = segment.cut(count)
                 self.segments.appendleft(rest)
             frames.append(segment.frame)
+            self.taken_ms = int(segment.keys[-1])
             count -= len(segment.keys)
         return frames
 
@@ -86,6 +96,19 @@ class Merger:
 
     def __init__(self, sources: Sequence[str]) -> None:
         self._sources = {name: _Source() for name in sources}
+        self._last: tuple[int, int] = (_NEVER_MS, 0)
+
+    @property
+    def taken_ms(self) -> dict[str, int]:
+        """How far each source has come in event time, by what was taken of it."""
+        return {n: s.taken_ms for n, s in self._sources.items() if s.taken_ms != _NEVER_MS}
+
+    def start(self, position: Mapping[str, int], taken_ms: Mapping[str, int]) -> None:
+        """Go on from ``position``, where another merger had given out ``taken_ms``."""
+        for name, offset in position.items():
+            self._sources[name].next_offset = offset
+        for name, time_ms in taken_ms.items():
+            self._sources[name].newest_ms = self._sources[name].taken_ms = time_ms
 
     def waiting(self, source: str) -> int:
         """Events of ``source`` that are buffered."""
@@ -103,17 +126,38 @@ class Merger:
         buffer.waiting += len(frame)
         buffer.segments.append(_Segment(frame, keys, offsets))
 
-    def take(self, idle: Collection[str], limit: int) -> Merged:
-        """Up to ``limit`` events that nothing still to come from a busy source can precede."""
-        counts = self._ready(idle)
+    def take(
+        self, idle: Collection[str], limit: int, bound: Mapping[str, int] | None = None
+    ) -> Merged:
+        """Up to ``limit`` events that nothing still to come from a busy source can precede.
+
+        With a ``bound`` nothing at or beyond it is taken, and a source is busy until it was
+        pushed up to there, whatever ``idle`` says: however the sources arrive, what lies before
+        the bound comes out as one merge.
+        """
+        if bound is None:
+            counts = self._ready(idle)
+        else:
+            counts = self._ready(self._complete(bound))
+            for name, count in counts.items():
+                counts[name] = min(count, self._sources[name].before(bound.get(name, 0)))
         names = [name for name, count in counts.items() if count]
         frame: pl.DataFrame | None = None
-        if len(names) == 1:
-            frame = _concat(self._sources[names[0]].take(min(limit, counts[names[0]])))
-        elif names:
-            frame = self._merge(names, counts, limit)
+        in_order = True
+        if names:
+            frame, first, last = self._merge(names, counts, limit)
+            in_order = first >= self._last
+            self._last = last
         applied = {name: source.applied for name, source in self._sources.items()}
-        return Merged(frame, {name: at for name, at in applied.items() if at is not None})
+        return Merged(frame, {n: at for n, at in applied.items() if at is not None}, in_order)
+
+    def _complete(self, bound: Mapping[str, int]) -> set[str]:
+        """The sources that were pushed up to ``bound``."""
+        return {
+            name
+            for name, source in self._sources.items()
+            if name not in bound or (source.next_offset or 0) >= bound[name]
+        }
 
     def _ready(self, idle: Collection[str]) -> dict[str, int]:
         """How many events of each source may go now."""
@@ -131,9 +175,17 @@ class Merger:
             ready[name] = count
         return ready
 
-    def _merge(self, names: list[str], counts: dict[str, int], limit: int) -> pl.DataFrame:
+    def _merge(
+        self, names: list[str], counts: dict[str, int], limit: int
+    ) -> tuple[pl.DataFrame, tuple[int, int], tuple[int, int]]:
+        """At most ``limit`` events, and the time and source of the first and the last of them."""
         takes = {name: min(limit, counts[name]) for name in names}
         keys = np.concatenate([self._sources[name].keys(takes[name]) for name in names])
+        order_of = list(self._sources)
+        if len(names) == 1:
+            source = order_of.index(names[0])
+            frame = _concat(self._sources[names[0]].take(takes[names[0]]))
+            return frame, (int(keys[0]), source), (int(keys[-1]), source)
         which = np.repeat(np.arange(len(names)), [takes[name] for name in names])
         order = np.argsort(keys, kind="stable")[:limit]
         used = np.bincount(which[order], minlength=len(names)).tolist()
@@ -143,7 +195,10 @@ class Merger:
             # What is used of a source is a prefix of it, so positions shift by what is left out.
             starts[index] = sum(takes[n] for n in names[:index]) - sum(used[:index])
             frames += self._sources[name].take(used[index])
-        return _concat(frames)[order - starts[which[order]]]
+        first, last = (
+            (int(keys[at]), order_of.index(names[which[at]])) for at in (order[0], order[-1])
+        )
+        return _concat(frames)[order - starts[which[order]]], first, last
 
 
 def _concat(frames: list[pl.DataFrame]) -> pl.DataFrame:

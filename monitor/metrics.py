@@ -23,6 +23,7 @@ from prometheus_client import (
 from detectors.events import EVENT_TYPES
 from detectors.incidents import Alert, IncidentUpdate, Output
 from detectors.pack import RuleSpec
+from detectors.pressure import BUILT_IN_RULES
 
 if TYPE_CHECKING:
     from detectors.pack import Pack
@@ -58,6 +59,7 @@ class Metrics:
         self._delay_s = delay_s
         self._last_event_s = clock()
         self._rules: dict[str, RuleSpec] = {rule.id: rule for rule in pack.rules}
+        self._checkpoint_s: dict[int, float] = {}
         self._stages: dict[int, weakref.ref[UserStage]] = {}
         self._evicted: dict[int, tuple[int, int]] = {}
         ProcessCollector(namespace="floodwatch", registry=self.registry)
@@ -67,6 +69,7 @@ class Metrics:
         self._define_input()
         self._define_output()
         self._define_state()
+        self._define_checkpoints()
         # Series exist from the start, so that "nothing yet" is 0 and not absent.
         for event_type in EVENT_TYPES:
             self._events.labels(event_type)
@@ -74,6 +77,9 @@ class Metrics:
             self._findings.labels(rule.id, rule.severity, rule.mode)
             self._alerts.labels(rule.id, rule.severity, rule.mode)
             self._rule_errors.labels(rule.id)
+            self._shed.labels(rule.id)
+        for about in BUILT_IN_RULES:
+            self._alerts.labels(about.id, about.severity, about.mode)
         self._key_evictions.labels(_USER_KEYS)
 
     def assigned(self, partitions: int) -> None:
@@ -82,6 +88,7 @@ class Metrics:
         if not partitions:
             self._lag.clear()
             self._held_back.clear()
+            self._checkpoint_s.clear()
 
     def chunk_received(self, topic: str, partition: int, records: int) -> None:
         """A chunk arrived."""
@@ -98,6 +105,8 @@ class Metrics:
         for rule_id, count in counts.findings.items():
             rule = self._rules[rule_id]
             self._findings.labels(rule.id, rule.severity, rule.mode).inc(count)
+        for rule_id, count in counts.shed.items():
+            self._shed.labels(rule_id).inc(count)
         for rule_id, count in counts.rule_errors.items():
             self._rule_errors.labels(rule_id).inc(count)
         self._count_outputs(result.outputs)
@@ -125,6 +134,22 @@ class Metrics:
     def held_back(self, topic: str, partition: int, events: int) -> None:
         """Events of an input partition that wait for other topics to catch up."""
         self._held_back.labels(topic, str(partition)).set(events)
+
+    def checkpoint_written(
+        self, partition: int, *, elapsed_s: float, blocks: int, stored_bytes: int
+    ) -> None:
+        """A checkpoint of a partition is valid, ``elapsed_s`` after its snapshot was taken."""
+        self._checkpoints.inc()
+        self._checkpoint_time.observe(elapsed_s)
+        self._checkpoint_blocks.inc(blocks)
+        self._checkpoint_bytes.inc(stored_bytes)
+        self._checkpoint_s[partition] = self._clock()
+
+    def restored(self, partition: int, *, elapsed_s: float, rows: int, replayed: int) -> None:
+        """A partition's state was restored in ``elapsed_s``."""
+        self._restoring.observe(elapsed_s)
+        self._restored_rows.inc(rows)
+        self._checkpoint_s[partition] = self._clock()
 
     def watch_stage(self, partition: int, stage: UserStage) -> None:
         """Show the size of a partition's state from now on, until the stage is gone."""
@@ -249,6 +274,12 @@ class Metrics:
             ["rule"],
             registry=registry,
         )
+        self._shed = Counter(
+            "floodwatch_shed_findings_total",
+            "Findings beyond a rule's bound on alerts: neither alert nor incident.",
+            ["rule"],
+            registry=registry,
+        )
         self._published = Counter(
             "floodwatch_published_messages_total",
             "Messages that the broker acknowledged.",
@@ -274,7 +305,7 @@ class Metrics:
         ).labels(_USER_KEYS).set_function(lambda: sum(len(s.keys) for s in self._live_stages()))
         Gauge(
             "floodwatch_key_rows_capacity",
-            "Most keys kept in memory; beyond it the longest idle is evicted.",
+            "Most keys kept in memory; beyond it keys are evicted.",
             of_key_space,
             registry=registry,
         ).labels(_USER_KEYS).set_function(
@@ -294,3 +325,47 @@ class Metrics:
             "Incidents closed early for lack of room.",
             registry=registry,
         )
+
+    def _define_checkpoints(self) -> None:
+        registry = self.registry
+        self._checkpoints = Counter(
+            "floodwatch_checkpoints_total",
+            "Checkpoints of partitions that became valid.",
+            registry=registry,
+        )
+        self._checkpoint_time = Histogram(
+            "floodwatch_checkpoint_seconds",
+            "From the snapshot of a partition's state until its checkpoint was valid.",
+            buckets=_DELAY_BUCKETS,
+            registry=registry,
+        )
+        self._checkpoint_blocks = Counter(
+            "floodwatch_checkpoint_blocks_total",
+            "Blocks of rows written for checkpoints.",
+            registry=registry,
+        )
+        self._checkpoint_bytes = Counter(
+            "floodwatch_checkpoint_bytes_total",
+            "Compressed bytes written for checkpoints.",
+            registry=registry,
+        )
+        self._restoring = Histogram(
+            "floodwatch_restore_seconds",
+            "Time to restore the state of a partition, after Faust has read the changelog.",
+            buckets=_DELAY_BUCKETS,
+            registry=registry,
+        )
+        self._restored_rows = Counter(
+            "floodwatch_restored_rows_total",
+            "Keys whose state was restored from a checkpoint.",
+            registry=registry,
+        )
+        Gauge(
+            "floodwatch_oldest_checkpoint_age_seconds",
+            "Seconds since the last checkpoint, of the partition where that is longest ago.",
+            registry=registry,
+        ).set_function(self._oldest_checkpoint_age_s)
+
+    def _oldest_checkpoint_age_s(self) -> float:
+        times_s = list(self._checkpoint_s.values())
+        return max(0.0, self._clock() - min(times_s)) if times_s else 0.0

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from detectors.batch import EventBatch
 from detectors.events import MAX_TIME_MS
 from detectors.incidents import Alert, Decision, IncidentUpdate
+from detectors.state import Restored
+from monitor.checkpoint.contract import PipelineSnapshot
 from monitor.merge import Merger
 from monitor.wire import Decoder
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from detectors.incidents import Output
     from detectors.stages import StageOutputs
+    from detectors.state import StateBlock
     from detectors.topology import Topology
     from monitor.wire import DeadLetter
 
@@ -49,13 +52,15 @@ class Counts:
     """What was done: events processed by type (not the late ones), late events, findings, errors.
 
     Every record is one of them: processed, late, or a dead letter. ``skipped`` counts of shorter
-    windows did not take an event; ``findings`` and ``rule_errors`` are by rule id.
+    windows did not take an event; by rule id ``findings``, those of them that were ``shed`` in an
+    alert storm, and ``rule_errors``.
     """
 
     events: Counter[str] = field(default_factory=Counter)
     late: int = 0
     skipped: int = 0
     findings: Counter[str] = field(default_factory=Counter)
+    shed: Counter[str] = field(default_factory=Counter)
     rule_errors: Counter[str] = field(default_factory=Counter)
 
     def add(self, outputs: StageOutputs) -> None:
@@ -64,6 +69,7 @@ class Counts:
         self.late += outputs.late
         self.skipped += outputs.skipped
         self.findings.update(outputs.findings)
+        self.shed.update(outputs.shed)
         self.rule_errors.update(outputs.rule_errors.keys())
 
 
@@ -72,12 +78,15 @@ class PipelineResult:
     """What one ``process`` gave: outputs in log order, dead letters, progress, counts.
 
     ``applied`` maps each source to the next offset to read: everything below it is in the state
-    and its outputs are in a result. ``watermark_ms`` is the newest event time seen (None: none).
+    and its outputs and dead letters are in a result. ``in_order`` is False where an event was
+    taken after one that it should have preceded. ``watermark_ms`` is the newest event time seen
+    (None: none).
     """
 
     outputs: list[Output] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     applied: dict[str, int] = field(default_factory=dict)
+    in_order: bool = True
     counts: Counts = field(default_factory=Counts)
     watermark_ms: int | None = None
 
@@ -111,16 +120,17 @@ class PartitionPipeline:
 
     def __init__(self, topology: Topology, sources: Sequence[str]) -> None:
         self.stage = topology.user_stage()
+        self._pack_version = topology.pack.version
         self._decoder = Decoder(topology.pack.event_columns)
         self._merger = Merger(sources)
-        self._dead: list[DeadLetter] = []
+        self._dead: dict[str, deque[DeadLetter]] = {name: deque() for name in sources}
 
     def push(self, chunk: RecordChunk) -> None:
         """Decode a chunk and buffer its events; what cannot be decoded becomes dead letters."""
         decoded = self._decoder.decode(
             chunk.source, chunk.values, chunk.offsets, chunk.timestamps_ms
         )
-        self._dead += decoded.dead
+        self._dead[chunk.source].extend(sorted(decoded.dead, key=lambda letter: letter.offset))
         offsets = np.asarray(chunk.offsets, dtype=np.int64)
         self._merger.push(
             chunk.source, decoded.frame, offsets[decoded.positions], int(offsets[-1]) + 1
@@ -130,14 +140,43 @@ class PartitionPipeline:
         """Events of ``source`` that wait to be merged."""
         return self._merger.waiting(source)
 
-    def process(self, idle_sources: Collection[str], limit: int) -> PipelineResult:
-        """Merge and detect at most ``limit`` events; see ``Merger`` for ``idle_sources``."""
-        merged = self._merger.take(idle_sources, limit)
-        result = PipelineResult(dead_letters=self._dead, applied=merged.applied)
-        self._dead = []
+    def process(
+        self, idle_sources: Collection[str], limit: int, bound: Mapping[str, int] | None = None
+    ) -> PipelineResult:
+        """Merge and detect at most ``limit`` events; see ``Merger.take`` for the arguments."""
+        merged = self._merger.take(idle_sources, limit, bound)
+        result = PipelineResult(applied=merged.applied, in_order=merged.in_order)
+        for source, letters in self._dead.items():
+            end = merged.applied.get(source, 0)
+            while letters and letters[0].offset < end:
+                result.dead_letters.append(letters.popleft())
         if merged.frame is not None:
             stage_outputs = self.stage.process(EventBatch.of(merged.frame))
             result.outputs = stage_outputs.outputs
             result.counts.add(stage_outputs)
             result.watermark_ms = self.stage.watermark_ms
         return result
+
+    def snapshot(self) -> PipelineSnapshot:
+        """The state, with copies of what changed since the snapshot before."""
+        return PipelineSnapshot(
+            merged_ms=self._merger.taken_ms,
+            pack_version=self._pack_version,
+            state=self.stage.snapshot(),
+        )
+
+    def restore(
+        self,
+        position: Mapping[str, int],
+        merged_ms: Mapping[str, int],
+        state: tuple[dict[str, Any], Sequence[StateBlock]] | None,
+    ) -> Restored:
+        """Go on from ``position`` with the state of a snapshot, or with none.
+
+        Raises StateError where the state cannot be used.
+        """
+        self._merger.start(position, merged_ms)
+        if state is None:
+            return Restored(rows=0, dropped=(), complete=False)
+        layout, blocks = state
+        return self.stage.restore(layout, blocks)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import faust
 
+from monitor.kafka.block_table import BLOCK_TABLE, BlockTable
 from monitor.kafka.consumer_thread import Chunking
+from monitor.kafka.topics import MAX_BLOCK_BYTES
 from monitor.kafka.transport import SCHEME, Consumer, Producer, register_scheme
 
 if TYPE_CHECKING:
@@ -17,11 +19,14 @@ if TYPE_CHECKING:
 
 __all__ = ["WorkerApp", "build_app"]
 
+_BLOCKS_AT_ONCE: Final = 16
+
 
 class WorkerApp(faust.App):
     """A Faust app whose transport delivers chunks as ``chunking`` says."""
 
     chunking: Chunking
+    block_table: BlockTable
     consumer: Consumer
     producer: Producer
 
@@ -44,17 +49,18 @@ class _ChunkSchema(faust.Schema[Any, Any]):
         return message.value
 
 
-def build_app(settings: WorkerSettings, receive: Callable[[Chunk], Awaitable[None]]) -> WorkerApp:
+def build_app(
+    settings: WorkerSettings, partitions: int, receive: Callable[[Chunk], Awaitable[None]]
+) -> WorkerApp:
     """A new app (none exists at import time); call it in the event loop that will run it.
 
-    ``receive`` gets every chunk of the input topics, in order for each partition.
+    ``receive`` gets every chunk of the input topics, in order for each of the ``partitions``.
     """
     register_scheme()
     app = WorkerApp(
         settings.group,
         broker=";".join(f"{SCHEME}://{broker}" for broker in settings.brokers),
         broker_client_id=f"floodwatch-{settings.group}",
-        broker_commit_interval=settings.commit_interval_s,
         broker_heartbeat_interval=settings.heartbeat_interval_s,
         broker_request_timeout=settings.request_timeout_s,
         broker_rebalance_timeout=settings.rebalance_timeout_s,
@@ -63,13 +69,14 @@ def build_app(settings: WorkerSettings, receive: Callable[[Chunk], Awaitable[Non
         consumer_group_instance_id=settings.instance_id,
         consumer_max_fetch_size=settings.fetch_bytes,
         producer_compression_type=settings.compression,
+        producer_max_request_size=MAX_BLOCK_BYTES,
         producer_linger=settings.linger_ms / 1000.0,
         producer_request_timeout=settings.request_timeout_s,
         store="memory://",
         stream_buffer_maxsize=settings.stream_buffer_chunks,
         stream_recovery_delay=0.0,
         stream_wait_empty=False,
-        table_standby_replicas=0,
+        table_standby_replicas=settings.standby_replicas,
         topic_allow_declare=False,
         topic_disable_leader=True,
         reply_create_topic=False,
@@ -79,6 +86,16 @@ def build_app(settings: WorkerSettings, receive: Callable[[Chunk], Awaitable[Non
     app.chunking = Chunking(
         frozenset(settings.topics.inputs), settings.max_chunk_records, settings.fetch_wait_ms
     )
+    app.block_table = BlockTable(
+        app,
+        name=BLOCK_TABLE,
+        partitions=partitions,
+        key_type=bytes,
+        value_type=bytes,
+        recovery_buffer_size=_BLOCKS_AT_ONCE,
+        standby_buffer_size=1,
+    )
+    app.tables.add(app.block_table)
     for topic in settings.topics.inputs:
         _add_agent(app, topic, receive)
     return app

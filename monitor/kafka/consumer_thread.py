@@ -7,6 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import aiokafka
+from aiokafka.errors import (
+    IllegalGenerationError,
+    KafkaError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -14,11 +20,20 @@ from monitor.kafka import columnar_fetch
 from monitor.kafka.chunks import Columns, PartitionPosition
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from aiokafka.structs import OffsetAndMetadata
 
 __all__ = ["Chunking", "ConsumerThread", "Fetch", "chunking_of"]
 
 _RESPONSE_BYTES: Final = 4 * 1024 * 1024
+_COMMIT_BACKOFF_S: Final = 0.1
+# Another generation, or another member that came back under our static id.
+_FENCED: Final = (
+    UnknownMemberIdError,
+    IllegalGenerationError,
+    RebalanceInProgressError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +69,7 @@ class Fetch:
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """Fetches, seeks and commits; what was fetched is noted here, where nothing comes between.
 
-    ``fetch``, ``reread`` and ``commit_in`` are called in the app's thread, all else runs in this.
+    The first four methods are called in the app's thread, all else runs in this.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -80,8 +95,16 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         """
         await self.call_thread(self._reread, generation, tp, offset, follows)
 
-    async def commit_in(self, generation: int, offsets: Mapping[TP, int]) -> bool:
-        """Commit unless the generation has changed since ``offsets`` were computed."""
+    async def committed_in(
+        self, generation: int, tps: Sequence[TP]
+    ) -> Mapping[TP, OffsetAndMetadata] | None:
+        """What the group has committed of ``tps``; None if the generation has passed."""
+        found: Mapping[TP, OffsetAndMetadata] | None
+        found = await self.call_thread(self._committed_in, generation, tps)
+        return found
+
+    async def commit_in(self, generation: int, offsets: Mapping[TP, OffsetAndMetadata]) -> bool:
+        """Commit all or nothing; False if the generation has passed."""
         committed: bool = await self.call_thread(self._commit_in, generation, offsets)
         return committed
 
@@ -156,11 +179,36 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 self._drained_to.pop(tp, None)
         return found
 
-    async def _commit_in(self, generation: int, offsets: Mapping[TP, int]) -> bool:
+    async def _committed_in(
+        self, generation: int, tps: Sequence[TP]
+    ) -> Mapping[TP, OffsetAndMetadata] | None:
+        wanted = [aiokafka.TopicPartition(tp.topic, tp.partition) for tp in tps]
+        found = await self._ensure_consumer()._coordinator.fetch_committed_offsets(wanted)
         if generation != self._generation:
-            self.log.info("not committing %r: the group has rebalanced", offsets)
-            return False
-        return bool(await self._commit(offsets))
+            return None
+        return {TP(*tp): committed for tp, committed in found.items()}
+
+    async def _commit_in(self, generation: int, offsets: Mapping[TP, OffsetAndMetadata]) -> bool:
+        """As aiokafka commits, but no attempt is made in another generation than the first."""
+        consumer = self._ensure_consumer()
+        coordinator = consumer._coordinator
+        wanted = {aiokafka.TopicPartition(*tp): entry for tp, entry in offsets.items()}
+        while True:
+            await coordinator.ensure_coordinator_known()
+            async with coordinator._commit_lock:
+                if generation != self._generation:
+                    return False
+                try:
+                    # The request takes the member and its generation before the first await.
+                    await coordinator._do_commit_offsets(None, wanted)
+                except _FENCED:
+                    return False
+                except KafkaError as error:
+                    if not error.retriable:
+                        raise
+                else:
+                    return True
+            await asyncio.sleep(_COMMIT_BACKOFF_S)
 
     def _seek(self, tp: TP, offset: int) -> None:
         consumer = self._ensure_consumer()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Protocol
 
+from monitor.checkpoint.contract import Position, Restorable
 from monitor.pipeline import PipelineResult, RecordChunk
 
 __all__ = ["Pipeline"]
 
 
-class Pipeline(Protocol):
+class Pipeline(Restorable, Protocol):
     """The detection of one partition number over all sources (``monitor.pipeline`` has ours).
 
     One task uses it, from one thread.
@@ -22,8 +23,12 @@ class Pipeline(Protocol):
     def buffered(self, source: str) -> int:
         """Events of ``source`` that wait to be merged."""
 
-    def process(self, idle_sources: Collection[str], limit: int) -> PipelineResult:
+    def process(
+        self, idle_sources: Collection[str], limit: int, bound: Position | None = None
+    ) -> PipelineResult:
         """Merge by event time and detect, at most ``limit`` events.
 
         A source whose buffer is empty holds the merge back unless it is in ``idle_sources``.
+        With a ``bound``, nothing at or beyond it is taken, and every source is waited for until
+        it was pushed up to there.
         """

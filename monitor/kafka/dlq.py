@@ -7,7 +7,7 @@ was, and its bytes (bounded), so that it can be understood, mended and driven ag
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 import msgspec
 
@@ -31,14 +31,18 @@ MAX_RAW_BYTES: Final = 64 * 1024
 MAX_KEY_BYTES: Final = 1024
 _MAX_TEXT_CHARACTERS: Final = 1024
 
+_Partition: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+_Offset: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_TimeMs: TypeAlias = Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)]
+
 
 class DeadLetterSource(msgspec.Struct, frozen=True, kw_only=True):
     """Where the record was; ``timestamp_ms`` is its Kafka timestamp, -1 where it has none."""
 
     topic: str
-    partition: int
-    offset: int
-    timestamp_ms: int
+    partition: _Partition
+    offset: _Offset
+    timestamp_ms: _TimeMs
 
 
 class DeadLetterRecord(msgspec.Struct, frozen=True, kw_only=True):

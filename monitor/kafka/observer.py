@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from monitor.checkpoint.partition import CheckpointObserver
+
 if TYPE_CHECKING:
     from monitor.pipeline import PipelineResult
 
 __all__ = ["IgnoringObserver", "WorkerObserver"]
 
 
-class WorkerObserver(Protocol):
+class WorkerObserver(CheckpointObserver, Protocol):
     """Called in the worker's event loop: return at once, never raise."""
 
     def assigned(self, partitions: int) -> None:
@@ -63,4 +65,12 @@ class IgnoringObserver:
         """Ignore."""
 
     def held_back(self, topic: str, partition: int, events: int) -> None:
+        """Ignore."""
+
+    def checkpoint_written(
+        self, partition: int, *, elapsed_s: float, blocks: int, stored_bytes: int
+    ) -> None:
+        """Ignore."""
+
+    def restored(self, partition: int, *, elapsed_s: float, rows: int, replayed: int) -> None:
         """Ignore."""

@@ -23,12 +23,16 @@ __all__ = ["OutboundMessage", "finding_messages"]
 
 @dataclass(frozen=True, slots=True)
 class OutboundMessage:
-    """A message to publish; its partition follows from the key."""
+    """A message to publish (a tombstone, if it has no value).
+
+    Without a ``partition`` that follows from the key.
+    """
 
     topic: str
     key: bytes | None
-    value: bytes
+    value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
+    partition: int | None = None
 
 
 def finding_messages(

@@ -1,4 +1,4 @@
-"""One partition at work: merge its sources, detect, publish, and only then call it done."""
+"""One partition at work: restore, merge its sources, detect, publish, keep checkpoints."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from faust.types import TP
 
+from monitor.checkpoint.errors import CheckpointError, FencedError
 from monitor.kafka.dlq import dead_letter_message
 from monitor.kafka.outbound import OutboundMessage, finding_messages
 from monitor.kafka.source_buffer import SourceBuffer
@@ -18,6 +19,8 @@ from monitor.pipeline import RecordChunk
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from monitor.checkpoint.contract import Position
+    from monitor.checkpoint.partition import PartitionCheckpoints
     from monitor.kafka.chunks import Chunk, PartitionPosition
     from monitor.kafka.contract import Pipeline
     from monitor.kafka.observer import WorkerObserver
@@ -29,6 +32,8 @@ __all__ = ["Feed", "PartitionTask"]
 
 _log = logging.getLogger(__name__)
 
+_IDLE_S: Final = 0.5  # how often an idle task looks whether a checkpoint is due
+
 
 class Feed(Protocol):
     """The part of the consumer that a task uses."""
@@ -38,7 +43,6 @@ class Feed(Protocol):
     def caught_up(self, tp: TP, received_to: int | None) -> bool: ...
     def reread(self, tp: TP, received_to: int | None, generation: int) -> None: ...
     def read_position(self, tp: TP) -> PartitionPosition | None: ...
-    def mark_applied(self, tp: TP, next_offset: int, generation: int) -> None: ...
 
 
 class PartitionTask:
@@ -48,6 +52,11 @@ class PartitionTask:
     that partition is held until half of them are gone. (Agents that wait would stop reading
     other partitions, among them those the merge is waiting for.)
 
+    First the state is restored; chunks that arrive meanwhile wait. Then what was taken before is
+    taken again, in the same order, and then the work goes on. What comes out is published once
+    the order it depends on is durable. Whoever has the partition next goes on from the newest
+    checkpoint.
+
     A source with nothing buffered holds the merge back until it is idle: read to its end, and
     silent for ``merge_wait_ms`` or the cause that something else waited that long. So what is in
     the topics already is merged exactly, and what arrives later than that is merged as it comes.
@@ -56,9 +65,8 @@ class PartitionTask:
 
     def __init__(
         self,
-        partition: int,
-        generation: int,
         pipeline: Pipeline,
+        checkpoints: PartitionCheckpoints,
         *,
         feed: Feed,
         publisher: Publisher,
@@ -66,17 +74,20 @@ class PartitionTask:
         observer: WorkerObserver,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.partition = partition
-        self.generation = generation
+        self.partition = partition = checkpoints.partition
+        self.generation = checkpoints.generation
         self._pipeline = pipeline
         self._feed = feed
         self._publisher = publisher
+        self._checkpoints = checkpoints
         self._settings = settings
         self._observer = observer
         self._clock = clock
         self._sources = {
             topic: SourceBuffer(TP(topic, partition), clock()) for topic in settings.topics.inputs
         }
+        self._early: list[Chunk] = []
+        self._restored = False
         self._wake = asyncio.Event()
         self._closing = False
         self._running: asyncio.Task[None] | None = None
@@ -92,9 +103,9 @@ class PartitionTask:
         self._running.add_done_callback(done)
 
     async def close(self, timeout_s: float) -> bool:
-        """Finish what is being published, start nothing new; whether it was acknowledged.
+        """Finish what is being published, write a last checkpoint; whether that went well.
 
-        What is not within ``timeout_s`` is given up; its records stay uncommitted.
+        What is not acknowledged within ``timeout_s`` is given up: it is done again.
         """
         self._closing = True
         self._wake.set()
@@ -104,7 +115,7 @@ class PartitionTask:
         if self._running.done():
             return self._running.exception() is None
         _log.warning(
-            "partition %d: outputs not acknowledged within %.1f s; their records are read again",
+            "partition %d: no acknowledgement within %.1f s; what it is for is done again",
             self.partition,
             timeout_s,
         )
@@ -115,6 +126,12 @@ class PartitionTask:
     def receive(self, chunk: Chunk) -> None:
         """Take a chunk. If one before it never arrived, it is left and both are read again."""
         source = self._sources[chunk.topic]
+        if not self._restored:
+            self._early.append(chunk)
+            if not source.held:
+                source.held = True
+                self._feed.hold(source.tp)
+            return
         if source.misses_before(chunk):
             _log.warning(
                 "%s[%d]: records before offset %d never arrived, reading again from %s",
@@ -125,6 +142,8 @@ class PartitionTask:
             )
             self._feed.reread(source.tp, source.received_to, chunk.generation)
             return
+        if source.received_to is None:
+            self._checkpoints.begins(chunk.topic, chunk.first_offset)
         source.receive(chunk, self._clock())
         self._observer.chunk_received(chunk.topic, chunk.partition, len(chunk))
         if not source.held and self._waiting(source) > self._settings.buffer_events:
@@ -134,7 +153,8 @@ class PartitionTask:
 
     def received_to(self, topic: str) -> int | None:
         """Where the records of ``topic`` end that have arrived here; None if none have."""
-        return self._sources[topic].received_to
+        early = [chunk.next_offset for chunk in self._early if chunk.topic == topic]
+        return early[-1] if early else self._sources[topic].received_to
 
     def report(self) -> None:
         """Tell the observer how far behind this partition is."""
@@ -148,16 +168,42 @@ class PartitionTask:
             self._observer.held_back(topic, self.partition, self._waiting(source))
 
     async def _run(self) -> None:
-        while not self._closing:
-            self._wake.clear()
-            self._push()
-            if not await self._process():
-                await self._wait_for_work()
+        try:
+            await self._restore()
+            while not self._closing:
+                self._wake.clear()
+                self._push()
+                moved = await self._process()
+                await self._keep_checkpoints()
+                if not moved:
+                    await self._wait_for_work()
+            await self._checkpoints.finish()
+        except FencedError as error:
+            _log.info("partition %d: given up, somebody else has it: %s", self.partition, error)
+        finally:
+            await self._checkpoints.abandon()
+
+    async def _restore(self) -> None:
+        position = await self._checkpoints.restore()
+        for topic, next_offset in position.items():
+            self._sources[topic].start(next_offset)
+        self._restored = True
+        early, self._early = self._early, []
+        for chunk in early:
+            self.receive(chunk)
+        self._release_held()
+
+    async def _keep_checkpoints(self) -> None:
+        self._checkpoints.check()
+        if self._checkpoints.due():
+            self._checkpoints.begin()
+        if self._checkpoints.full:
+            await self._checkpoints.written()
 
     async def _wait_for_work(self) -> None:
         """Until a chunk arrives; while events are held back also until the next tick."""
         held_back = any(self._waiting(source) for source in self._sources.values())
-        timeout_s = self._settings.tick_ms / 1000.0 if held_back else None
+        timeout_s = self._settings.tick_ms / 1000.0 if held_back else _IDLE_S
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._wake.wait()
@@ -169,25 +215,42 @@ class PartitionTask:
                 self._pipeline.push(_record_chunk(source.take()))
 
     async def _process(self) -> bool:
-        """Merge and detect once, publish, mark as applied; whether anything moved."""
+        """Merge and detect once, publish, note how far it came; whether anything moved."""
+        checkpoints = self._checkpoints
+        bound, suppressing = checkpoints.bound, checkpoints.suppressing
         started_s = self._clock()
-        result = self._pipeline.process(self._idle_sources(), self._settings.process_events)
+        result = self._pipeline.process(self._idle_sources(), self._settings.process_events, bound)
         elapsed_s = self._clock() - started_s
-        messages = self._messages(result)
-        await self._publisher.publish(messages)
+        checkpoints.took(result.applied, in_order=result.in_order)
+        messages = [] if suppressing else self._messages(result)
+        if messages:
+            await checkpoints.commit_order()
+            await self._publisher.publish(messages)
+            checkpoints.published()
         moved = False
         for topic, next_offset in result.applied.items():
-            source = self._sources[topic]
-            if source.applied(next_offset):
-                moved = True
-                self._feed.mark_applied(source.tp, next_offset, self.generation)
+            moved |= self._sources[topic].applied(next_offset)
+        if bound is not None and not moved:
+            self._require_reachable(bound)
         self._release_held()
         if moved or messages:
-            self._observer.chunk_processed(self.partition, result, elapsed_s)
-            for letter in result.dead_letters:
-                self._observer.dead_letter(letter.source, letter.reason)
+            if not suppressing:  # it was counted when it was published
+                self._observer.chunk_processed(self.partition, result, elapsed_s)
+                for letter in result.dead_letters:
+                    self._observer.dead_letter(letter.source, letter.reason)
             await asyncio.sleep(0)  # the event loop has other partitions to serve
         return moved
+
+    def _require_reachable(self, bound: Position) -> None:
+        """Raises CheckpointError where a topic ends before the records that were taken of it."""
+        for topic, taken_to in bound.items():
+            position = self._feed.read_position(self._sources[topic].tp)
+            if position is not None and position.end is not None and position.end < taken_to:
+                raise CheckpointError(
+                    f"{topic}[{self.partition}] ends at offset {position.end}, but it was read up "
+                    f"to {taken_to} before: was the topic deleted? Reset the group's offsets of "
+                    "all input topics to start without state"
+                )
 
     def _messages(self, result: PipelineResult) -> list[OutboundMessage]:
         names = self._settings.topics

@@ -16,6 +16,8 @@ from monitor.kafka.errors import PublishError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
+    from faust.types import RecordMetadata
+
     from monitor.kafka.observer import WorkerObserver
     from monitor.kafka.outbound import OutboundMessage
     from monitor.kafka.settings import WorkerSettings
@@ -36,7 +38,7 @@ class Sender(Protocol):
         partition: int | None,
         timestamp: float | None,
         headers: list[tuple[str, bytes]] | None,
-    ) -> Awaitable[object]: ...
+    ) -> Awaitable[RecordMetadata]: ...
 
 
 class Publisher:
@@ -51,16 +53,17 @@ class Publisher:
         self._settings = settings
         self._observer = observer
 
-    async def publish(self, messages: Sequence[OutboundMessage]) -> None:
-        """Return once the broker has acknowledged all. Raises PublishError when it does not."""
+    async def publish(self, messages: Sequence[OutboundMessage]) -> list[int]:
+        """Return the offsets once the broker has acknowledged all. Raises PublishError if not."""
         if not messages:
-            return
+            return []
         settings = self._settings
         started_s = time.monotonic()
+        offsets: list[int] = []
         for attempt in range(1, settings.publish_attempts + 1):
             try:
                 async with asyncio.timeout(settings.publish_timeout_s):
-                    await self._send_all(messages)
+                    offsets = await self._send_all(messages)
             except TimeoutError as error:
                 # The producer goes on trying by itself: sending again would only double.
                 raise PublishError(
@@ -82,18 +85,27 @@ class Publisher:
         elapsed_s = time.monotonic() - started_s
         for topic, count in Counter(message.topic for message in messages).items():
             self._observer.published(topic, count, elapsed_s)
+        return offsets
 
-    async def _send_all(self, messages: Sequence[OutboundMessage]) -> None:
-        acknowledgements: list[Awaitable[object]] = []
+    async def _send_all(self, messages: Sequence[OutboundMessage]) -> list[int]:
+        acknowledgements: list[Awaitable[RecordMetadata]] = []
         try:
             for message in messages:
                 acknowledgement = await self._sender.send(
-                    message.topic, message.key, message.value, None, None, list(message.headers)
+                    message.topic,
+                    message.key,
+                    message.value,
+                    message.partition,
+                    None,
+                    list(message.headers),
                 )
                 acknowledgements.append(acknowledgement)
         finally:
             # All of them, also when sending broke off: flushing a producer proves nothing.
             outcomes = await asyncio.gather(*acknowledgements, return_exceptions=True)
+        offsets = []
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
+            offsets.append(outcome.offset)
+        return offsets

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from monitor.checkpoint.partition import CheckpointSettings
 from monitor.kafka.errors import WorkerError
 from monitor.kafka.topics import TopicNames
 
@@ -24,6 +25,10 @@ class WorkerSettings:
     ``buffer_events`` the events of one input partition that wait to be merged before reading of
     it pauses. ``merge_wait_ms`` is how long an input partition must be read to its end and
     silent before the merge goes on without it.
+
+    ``standby_replicas`` is how many other workers follow a partition's checkpoints, so that one
+    of them can take over at once; ``flush_timeout_s`` how long giving a partition away may wait
+    for its last checkpoint.
     """
 
     brokers: tuple[str, ...] = ("127.0.0.1:9092",)
@@ -41,13 +46,16 @@ class WorkerSettings:
     merge_wait_ms: int = 100
     tick_ms: int = 50
 
-    commit_interval_s: float = 1.0
+    checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
+    standby_replicas: int = 1
+    flush_timeout_s: float = 20.0
+
     session_timeout_s: float = 6.0
     heartbeat_interval_s: float = 2.0
     rebalance_timeout_s: float = 60.0
     request_timeout_s: float = 30.0
 
-    compression: str | None = "gzip"
+    compression: str | None = None
     linger_ms: int = 2
     publish_timeout_s: float = 60.0
     publish_attempts: int = 5
@@ -70,6 +78,8 @@ class WorkerSettings:
                 f"heartbeat_interval_s: {self.heartbeat_interval_s} must be at most half of "
                 f"session_timeout_s ({self.session_timeout_s})"
             )
+        if self.standby_replicas < 0:
+            raise WorkerError(f"standby_replicas: {self.standby_replicas} must not be negative")
         for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 raise WorkerError(f"{name}: {getattr(self, name)} must be more than 0")
@@ -83,7 +93,7 @@ _POSITIVE = (
     "buffer_events",
     "process_events",
     "tick_ms",
-    "commit_interval_s",
+    "flush_timeout_s",
     "publish_timeout_s",
     "publish_attempts",
 )

@@ -40,6 +40,10 @@ class SourceBuffer:
     inbox_records: int = 0
     _unapplied: deque[tuple[float, Chunk]] = field(default_factory=deque)
 
+    def start(self, next_offset: int) -> None:
+        """Everything below ``next_offset`` was done before."""
+        self.received_to = self.applied_to = next_offset
+
     def misses_before(self, chunk: Chunk) -> bool:
         """Whether a chunk between this one and the last was fetched but never arrived."""
         return chunk.follows is not None and (

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEAD_LETTER_SUFFIX",
+    "DEFAULT_GROUP",
     "DEFAULT_PARTITIONS",
+    "MAX_BLOCK_BYTES",
     "TopicNames",
     "TopicSpec",
     "TopicStatus",
@@ -29,12 +31,45 @@ __all__ = [
 DEFAULT_PARTITIONS: Final = 8
 DEAD_LETTER_SUFFIX: Final = "-dlq"
 
+DEFAULT_GROUP: Final = "floodwatch"
+MAX_BLOCK_BYTES: Final = 8 * 1024 * 1024
+
+_HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 86_400_000
+_MIB: Final = 1 << 20
 _GIB: Final = 1 << 30
 _TIMEOUT_MS: Final = 30_000
 _CONNECT_TIMEOUT_MS: Final = 10_000
 _NO_ERROR: Final = 0
 _UNKNOWN_TOPIC: Final = 3
+
+_INPUT: Final = {
+    "cleanup.policy": "delete",
+    "retention.ms": str(7 * _DAY_MS),
+    "message.timestamp.type": "LogAppendTime",
+}
+_OUTPUT: Final = {"compression.type": "gzip"}
+_ALERTS: Final = {**_OUTPUT, "cleanup.policy": "delete", "retention.ms": str(30 * _DAY_MS)}
+_COMPACTED: Final = {
+    **_OUTPUT,
+    "cleanup.policy": "compact,delete",
+    "max.compaction.lag.ms": str(_DAY_MS),
+}
+_CHECKPOINTS: Final = {
+    "cleanup.policy": "compact",
+    "min.cleanable.dirty.ratio": "0.2",
+    "max.compaction.lag.ms": str(_HOUR_MS),
+    "delete.retention.ms": str(_HOUR_MS),
+    "segment.bytes": str(64 * _MIB),
+    "segment.ms": str(_HOUR_MS),
+    "max.message.bytes": str(MAX_BLOCK_BYTES),
+}
+_DEAD_LETTERS: Final = {
+    **_OUTPUT,
+    "cleanup.policy": "delete",
+    "retention.ms": str(14 * _DAY_MS),
+    "retention.bytes": str(_GIB),
+}
 
 TopicState: TypeAlias = Literal["created", "exists", "missing", "differs"]
 
@@ -65,6 +100,11 @@ class TopicNames:
     def outputs(self) -> tuple[str, str, str]:
         """The topics that findings are published to."""
         return (self.alerts, self.decisions, self.incidents)
+
+    @staticmethod
+    def checkpoints(group: str) -> str:
+        """Where a consumer group keeps its state: Faust's name for the table's changelog."""
+        return f"{group}-checkpoints-changelog"
 
     def dead_letters(self, topic: str) -> str:
         """Where records of the input ``topic`` go that cannot be used."""
@@ -104,6 +144,7 @@ class TopicStatus:
 def declare_topics(
     names: TopicNames,
     *,
+    group: str = DEFAULT_GROUP,
     partitions: int = DEFAULT_PARTITIONS,
     replication_factor: int = -1,
 ) -> tuple[TopicSpec, ...]:
@@ -114,36 +155,21 @@ def declare_topics(
     that bound, retention cannot be tricked by old or future times, and replaying old events
     into the topic keeps them. The price: the producer's own record time is lost (the event's
     ``time`` field is what counts), and a mirror that copies the topic writes its own times.
-    Outputs keep the time of production.
+    Outputs keep the time of production. They are compressed by the broker, with what every client
+    can read; the producer sends checkpoints too, which are compressed already.
 
     The compacted topics also delete what is older than their retention: an expired decision is
-    of no use, and the number of users has no bound.
+    of no use, and the number of users has no bound. Checkpoints of ``group`` are kept as long
+    as they are valid: what is not is overwritten with tombstones, which the broker cleans up soon
+    so that a recovery has little to read.
     """
-    inputs = {
-        "cleanup.policy": "delete",
-        "retention.ms": str(7 * _DAY_MS),
-        "message.timestamp.type": "LogAppendTime",
-    }
-    compacted = {"cleanup.policy": "compact,delete", "max.compaction.lag.ms": str(_DAY_MS)}
-    by_name: dict[str, tuple[int, dict[str, str]]] = {
-        **dict.fromkeys(names.inputs, (partitions, inputs)),
-        names.alerts: (
-            partitions,
-            {"cleanup.policy": "delete", "retention.ms": str(30 * _DAY_MS)},
-        ),
-        names.decisions: (partitions, {**compacted, "retention.ms": str(30 * _DAY_MS)}),
-        names.incidents: (partitions, {**compacted, "retention.ms": str(90 * _DAY_MS)}),
-        **{
-            names.dead_letters(name): (
-                1,
-                {
-                    "cleanup.policy": "delete",
-                    "retention.ms": str(14 * _DAY_MS),
-                    "retention.bytes": str(_GIB),
-                },
-            )
-            for name in names.inputs
-        },
+    by_name = {
+        **dict.fromkeys(names.inputs, (partitions, _INPUT)),
+        names.alerts: (partitions, _ALERTS),
+        names.decisions: (partitions, {**_COMPACTED, "retention.ms": str(30 * _DAY_MS)}),
+        names.incidents: (partitions, {**_COMPACTED, "retention.ms": str(90 * _DAY_MS)}),
+        names.checkpoints(group): (partitions, _CHECKPOINTS),
+        **{names.dead_letters(name): (1, _DEAD_LETTERS) for name in names.inputs},
     }
     durable = {"min.insync.replicas": "2"} if replication_factor >= 3 else {}
     return tuple(
@@ -152,7 +178,7 @@ def declare_topics(
             count,
             {**configuration, **durable},
             replication_factor,
-            co_partitioned=name in names.inputs,
+            co_partitioned=name in names.inputs or name == names.checkpoints(group),
         )
         for name, (count, configuration) in by_name.items()
     )
@@ -198,25 +224,26 @@ def check_topics(brokers: Sequence[str], specs: Iterable[TopicSpec]) -> tuple[To
         admin.close()
 
 
-def require_topics(brokers: Sequence[str], names: TopicNames) -> int:
+def require_topics(brokers: Sequence[str], names: TopicNames, group: str = DEFAULT_GROUP) -> int:
     """The partition count of the inputs; raises TopicsError unless a worker can run.
 
-    Every topic must exist, and the inputs must have one partition count, whichever it is:
-    partition n of each of them holds the same users.
+    Every topic must exist, and the inputs and the checkpoints of ``group`` must have one
+    partition count, whichever it is: partition n of each of them is about the same users.
     """
-    statuses = check_topics(brokers, declare_topics(names))
+    statuses = check_topics(brokers, declare_topics(names, group=group))
     missing = [status.name for status in statuses if status.state == "missing"]
     if missing:
         raise TopicsError(
             f"topics missing on {', '.join(brokers)}: {', '.join(missing)}; "
             "make them with 'floodwatch topics create'"
         )
-    counts = {s.name: s.partitions for s in statuses if s.name in names.inputs}
+    equal = {*names.inputs, names.checkpoints(group)}
+    counts = {s.name: s.partitions for s in statuses if s.name in equal}
     if len(set(counts.values())) != 1:
         listed = ", ".join(f"{name} has {count}" for name, count in counts.items())
         raise TopicsError(
-            f"the input topics must have the same number of partitions: {listed}; "
-            "recreate the odd one out (partition n of each must hold the same users)"
+            f"these topics must have the same number of partitions: {listed}; "
+            "recreate the odd one out (partition n of each is about the same users)"
         )
     return next(iter(counts.values()))
 

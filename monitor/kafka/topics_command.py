@@ -30,6 +30,7 @@ class TopicsTarget:
 
     brokers: tuple[str, ...]
     names: TopicNames
+    group: str
 
 
 _Brokers = Annotated[
@@ -55,7 +56,9 @@ def topics_command(configured: Callable[[], TopicsTarget]) -> typer.Typer:
 
     def target(brokers: str | None) -> TopicsTarget:
         found = configured()
-        return TopicsTarget(tuple(brokers.split(",")), found.names) if brokers else found
+        if not brokers:
+            return found
+        return TopicsTarget(tuple(brokers.split(",")), found.names, found.group)
 
     def report(
         ask: Callable[[Sequence[str], Sequence[TopicSpec]], Iterable[TopicStatus]],
@@ -65,7 +68,10 @@ def topics_command(configured: Callable[[], TopicsTarget]) -> typer.Typer:
     ) -> None:
         chosen = target(brokers)
         specs = declare_topics(
-            chosen.names, partitions=partitions, replication_factor=replication_factor
+            chosen.names,
+            group=chosen.group,
+            partitions=partitions,
+            replication_factor=replication_factor,
         )
         _report(lambda: ask(chosen.brokers, specs))
 
@@ -90,7 +96,8 @@ def topics_command(configured: Callable[[], TopicsTarget]) -> typer.Typer:
     @command.command(name="list")
     def list_() -> None:
         """List the topics there should be, with their partitions and settings. Asks no broker."""
-        for spec in declare_topics(configured().names):
+        chosen = configured()
+        for spec in declare_topics(chosen.names, group=chosen.group):
             settings = " ".join(f"{key}={value}" for key, value in spec.configuration.items())
             typer.echo(f"{spec.name:<24} {spec.partitions:>3} partitions  {settings}")
 

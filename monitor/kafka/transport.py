@@ -12,9 +12,9 @@ What differs from Faust beyond that, each because records were lost or doubled w
   committed offset, which does nothing while a group has not committed yet. So are those that a
   receiver misses (``reread``): Faust empties its stream buffers whenever it resumes after a
   rebalance, and with two rebalances in a row it does so while reading goes on.
-- The committed offset is the caller's (``mark_applied``), not derived from acknowledgements.
-- A commit is sent only in the generation it was computed in.
-- ``before_revoke`` runs, and its offsets are committed, before partitions are given away.
+- Offsets of the topics that come in chunks are committed by the caller (``commit_in``), with
+  metadata, in the generation they were computed in. Faust commits nothing of these topics.
+- ``before_revoke`` runs before partitions are given away.
 - Partitions are assigned by Faust's assignor: topics with the same number of partitions and the
   same subscribers are co-partitioned. (aiokafka's round robin, which Faust takes when there are
   neither tables nor standbys, spreads partition n of three topics over three workers.)
@@ -33,8 +33,9 @@ from monitor.kafka.chunks import Chunk, PartitionPosition, split_columns
 from monitor.kafka.consumer_thread import ConsumerThread, Fetch, chunking_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
+    from aiokafka.structs import OffsetAndMetadata
     from faust.types import Message
 
 __all__ = ["SCHEME", "Consumer", "Producer", "Transport", "register_scheme"]
@@ -47,13 +48,13 @@ _ABANDON_TIMEOUT_S: Final = 1.0
 
 
 class Consumer(driver.Consumer):
-    """A Faust consumer that delivers chunks and commits what its caller has applied.
+    """A Faust consumer that delivers chunks and leaves committing to its caller.
 
     Not thread-safe: use it in the app's event loop.
     """
 
     before_revoke: Callable[[], Awaitable[object]] | None = None
-    """Awaited before partitions are given away; what it marks as applied is still committed."""
+    """Awaited before partitions are given away: the last chance to commit."""
 
     _thread: ConsumerThread
 
@@ -61,7 +62,6 @@ class Consumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self._chunking = chunking_of(self.app)
         self._held: set[TP] = set()
-        self._applied: dict[TP, tuple[int, int]] = {}
         self._positions: dict[TP, PartitionPosition] = {}
         self._drained_to: Mapping[TP, int] = {}
 
@@ -94,14 +94,6 @@ class Consumer(driver.Consumer):
         again = self._thread.reread(generation, tp, offset=received_to, follows=received_to)
         self.add_future(again)
 
-    def mark_applied(self, tp: TP, next_offset: int, generation: int) -> None:
-        """Everything of ``tp`` below ``next_offset`` is done and may be committed.
-
-        Ignored if ``generation`` is not the current one or partitions are being given away.
-        """
-        if generation == self.app.consumer_generation_id and tp in self.assignment():
-            self._applied[tp] = (generation, next_offset)
-
     def read_position(self, tp: TP) -> PartitionPosition | None:
         """Where reading of ``tp`` stood after the newest fetch; None before the first one."""
         return self._positions.get(tp)
@@ -109,9 +101,10 @@ class Consumer(driver.Consumer):
     def caught_up(self, tp: TP, received_to: int | None) -> bool:
         """Whether a receiver that got chunks up to ``received_to`` has all there is of ``tp``."""
         position = self._positions.get(tp)
-        return (
-            position is not None and position.caught_up and self._drained_to.get(tp) == received_to
-        )
+        if position is None or not position.caught_up:
+            return False
+        drained_to = self._drained_to.get(tp)
+        return drained_to is None or drained_to == received_to
 
     # -- reading
 
@@ -198,8 +191,18 @@ class Consumer(driver.Consumer):
 
     # -- committing
 
+    async def committed_in(
+        self, generation: int, tps: Sequence[TP]
+    ) -> Mapping[TP, OffsetAndMetadata] | None:
+        """What the group has committed of ``tps``; None if the generation has passed."""
+        return await self._thread.committed_in(generation, tps)
+
+    async def commit_in(self, generation: int, offsets: Mapping[TP, OffsetAndMetadata]) -> bool:
+        """Commit all or nothing; False if the generation has passed."""
+        return await self._thread.commit_in(generation, offsets)
+
     def ack(self, message: Message) -> bool:
-        """Forget a chunk: what is committed is what was marked as applied."""
+        """Forget a chunk."""
         if not self.is_chunked(message.tp):
             return bool(super().ack(message))
         message.acked = True
@@ -212,28 +215,18 @@ class Consumer(driver.Consumer):
         # Faust's compiled stream iterator books acknowledgements here, past ``ack``.
         self._acked[tp].clear()
         self._acked_index[tp].clear()
-        generation, offset = self._applied.get(tp, (None, None))
-        return offset if generation == self.app.consumer_generation_id else None
-
-    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
-        for tp in {*self._acked, *self._applied}:
-            if topics is None or tp in topics or tp.topic in topics:
-                yield tp
-
-    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        return await self._thread.commit_in(self.app.consumer_generation_id, offsets)
+        return None
 
     # -- rebalancing
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Finish, commit, and only then give away."""
+        """Finish, and only then give away."""
         if revoked and not self.app.should_stop:
             self.stop_flow()
             self.app.flow_control.suspend()
             try:
                 if self.before_revoke is not None:
                     await self.before_revoke()
-                await self.commit_applied()
             except Exception as error:  # noqa: BLE001 - the app crashes with it
                 # aiokafka only logs what its listener raises: without this nobody would know.
                 await self.crash(error)
@@ -245,24 +238,12 @@ class Consumer(driver.Consumer):
         self._forget()
         await super().on_partitions_assigned(assigned, generation_id)
 
-    async def commit_applied(self) -> None:
-        """Commit what is applied by now, also if another commit is under way."""
-        if self._commit_fut is not None:
-            await asyncio.wait({self._commit_fut})
-        await self.force_commit()
-
     async def on_stop(self) -> None:
-        """Commit, unless the broker does not answer: Faust would wait for it for ever."""
-        try:
-            async with asyncio.timeout(self.app.conf.broker_session_timeout):
-                await self.commit_applied()
-        except TimeoutError:
-            self.log.warning("stopping without a last commit: the broker does not answer")
+        """Stop without Faust's last commit: it has nothing to say, and would wait for a broker."""
         cast("Transport", self.transport)._topic_waiters.clear()
 
     def _forget(self) -> None:
         self._held.clear()
-        self._applied.clear()
         self._positions.clear()
         self._drained_to = {}
 

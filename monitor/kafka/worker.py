@@ -8,8 +8,12 @@ import signal
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
+from monitor.checkpoint.partition import CheckpointContext, PartitionCheckpoints
+from monitor.failpoints import no_failpoint
 from monitor.kafka.app import build_app
+from monitor.kafka.block_table import KafkaBlocks
 from monitor.kafka.errors import WorkerError
+from monitor.kafka.group_offsets import GroupOffsets
 from monitor.kafka.observer import IgnoringObserver
 from monitor.kafka.partition_task import PartitionTask
 from monitor.kafka.publisher import Publisher
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
 
     from faust.types import TP
 
+    from monitor.failpoints import Failpoint
     from monitor.kafka.chunks import Chunk
     from monitor.kafka.contract import Pipeline
     from monitor.kafka.observer import WorkerObserver
@@ -36,7 +41,8 @@ class Worker:
     """One member of the consumer group. ``run`` it once.
 
     ``make_pipeline`` is called with the partition number whenever a partition starts here:
-    at the first chunk of a generation, so every generation starts with a fresh pipeline.
+    at the first chunk of a generation, so every generation starts with a fresh pipeline, which
+    is then given the state of the newest checkpoint.
     """
 
     def __init__(
@@ -44,8 +50,10 @@ class Worker:
         settings: WorkerSettings,
         make_pipeline: Callable[[int], Pipeline],
         observer: WorkerObserver | None = None,
+        failpoint: Failpoint = no_failpoint,
     ) -> None:
         self._settings = settings
+        self._failpoint = failpoint
         self._make_pipeline = make_pipeline
         self._observer = observer or IgnoringObserver()
         self._session: _Session | None = None
@@ -70,11 +78,14 @@ class Worker:
         Either way the partitions are given back; what was not acknowledged is not committed.
         """
         brokers, group = self._settings.brokers, self._settings.group
-        partitions = await asyncio.to_thread(require_topics, brokers, self._settings.topics)
+        names = self._settings.topics
+        partitions = await asyncio.to_thread(require_topics, brokers, names, group)
         if self._stop_requested:
             return
         _log.info("group %s starts on %s, %d partitions", group, ",".join(brokers), partitions)
-        self._session = _Session(self._settings, self._make_pipeline, self._observer)
+        self._session = _Session(
+            self._settings, partitions, self._make_pipeline, self._observer, self._failpoint
+        )
         if self._stop_requested:  # meanwhile, by another thread
             self._session.end()
         failure = await self._session.run()
@@ -91,16 +102,27 @@ class _Session:
     def __init__(
         self,
         settings: WorkerSettings,
+        partitions: int,
         make_pipeline: Callable[[int], Pipeline],
         observer: WorkerObserver,
+        failpoint: Failpoint,
     ) -> None:
         self._settings = settings
         self._make_pipeline = make_pipeline
         self._observer = observer
         self._loop = asyncio.get_running_loop()
-        self._app = build_app(settings, self._receive)
+        self._app = build_app(settings, partitions, self._receive)
         self._app.consumer.before_revoke = self._finish
         self._publisher = Publisher(self._app.producer, settings, observer)
+        self._checkpoints = CheckpointContext(
+            blocks=KafkaBlocks(self._app.block_table, self._publisher),
+            offsets=GroupOffsets(
+                self._app.consumer, settings.topics.inputs, settings.publish_timeout_s
+            ),
+            observer=observer,
+            settings=settings.checkpoint,
+            failpoint=failpoint,
+        )
         self._tasks: dict[int, PartitionTask] = {}
         self._released_generation = -1
         self._behind: dict[TP, tuple[int, int | None]] = {}
@@ -162,7 +184,7 @@ class _Session:
         """
         consumer, before = self._app.consumer, self._behind
         self._behind = {}
-        for tp in consumer.assignment():
+        for tp in filter(consumer.is_chunked, consumer.assignment()):
             task = self._tasks.get(tp.partition)
             drained_to = consumer.drained_to(tp)
             received_to = None if task is None else task.received_to(tp.topic)
@@ -190,26 +212,28 @@ class _Session:
     def _task(self, chunk: Chunk) -> PartitionTask:
         task = self._tasks.get(chunk.partition)
         if task is None or task.generation != chunk.generation:
-            task = self._tasks[chunk.partition] = PartitionTask(
-                chunk.partition,
-                chunk.generation,
-                self._make_pipeline(chunk.partition),
-                feed=self._app.consumer,
-                publisher=self._publisher,
-                settings=self._settings,
-                observer=self._observer,
-            )
+            task = self._new_task(chunk.partition, chunk.generation)
+            self._tasks[chunk.partition] = task
             task.start(self._fail)
         return task
 
-    async def _finish(self) -> bool:
-        """End all tasks; whether all that they were publishing was acknowledged.
+    def _new_task(self, partition: int, generation: int) -> PartitionTask:
+        """At the first chunk of a generation: recovery of the blocks is complete by then."""
+        pipeline = self._make_pipeline(partition)
+        return PartitionTask(
+            pipeline,
+            PartitionCheckpoints(partition, generation, pipeline, self._checkpoints),
+            feed=self._app.consumer,
+            publisher=self._publisher,
+            settings=self._settings,
+            observer=self._observer,
+        )
 
-        What they have applied can be committed when this returns.
-        """
+    async def _finish(self) -> bool:
+        """End all tasks; whether each could write its last checkpoint."""
         self._released_generation = self._app.consumer_generation_id
         tasks, self._tasks = list(self._tasks.values()), {}
-        timeout_s = self._settings.session_timeout_s
+        timeout_s = self._settings.flush_timeout_s
         finished = await asyncio.gather(*(task.close(timeout_s) for task in tasks))
         self._observer.assigned(0)
         return all(finished)
@@ -221,7 +245,7 @@ class _Session:
         self._ended.set()
 
     async def _shut_down(self) -> None:
-        """Give the partitions back: Faust commits what was applied when its consumer stops."""
+        """Give the partitions back."""
         consumer = self._app.consumer
         if consumer.started:
             consumer.stop_flow()
@@ -235,6 +259,7 @@ def run_worker(
     settings: WorkerSettings,
     make_pipeline: Callable[[int], Pipeline],
     observer: WorkerObserver | None = None,
+    failpoint: Failpoint = no_failpoint,
 ) -> None:
     """Run a worker until SIGTERM or SIGINT: flush, commit, leave the group, return.
 
@@ -242,7 +267,7 @@ def run_worker(
     """
 
     async def main() -> None:
-        worker = Worker(settings, make_pipeline, observer)
+        worker = Worker(settings, make_pipeline, observer, failpoint)
         with stopped_by_signals(worker):
             await worker.run()
 

@@ -12,10 +12,13 @@ from __future__ import annotations
 import argparse
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from detectors.incidents import Decision
+from detectors.state import Restored, Snapshot
+from monitor.checkpoint.contract import PipelineSnapshot
+from monitor.checkpoint.partition import CheckpointSettings
 from monitor.kafka.settings import WorkerSettings
 from monitor.kafka.topics import TopicNames
 from monitor.kafka.worker import run_worker
@@ -63,12 +66,16 @@ class EchoPipeline:
         """Records of ``source`` that wait."""
         return len(self._buffers[source])
 
-    def process(self, idle_sources: Collection[str], limit: int) -> PipelineResult:
-        """Merge and echo."""
-        result = PipelineResult()
+    def process(
+        self, idle_sources: Collection[str], limit: int, bound: Mapping[str, int] | None = None
+    ) -> PipelineResult:
+        """Merge and echo. The order does not say whether it is one merge: every step is a cut."""
+        result = PipelineResult(in_order=False)
+        if bound is not None:
+            idle_sources = [n for n in self._buffers if self._pushed.get(n, 0) >= bound.get(n, 0)]
         result.outputs += [
             Decision(record.user_id, record.user_id, "warn", source, "rule:echo", record.time_ms, 0)
-            for source, record in self._merge(idle_sources, limit)
+            for source, record in self._merge(idle_sources, limit, bound)
         ]
         result.dead_letters, self._letters = self._letters, []
         for source, buffer in self._buffers.items():
@@ -77,9 +84,26 @@ class EchoPipeline:
         result.applied = dict(self._applied)
         return result
 
-    def _merge(self, idle_sources: Collection[str], limit: int) -> Iterator[tuple[str, _Record]]:
+    def snapshot(self) -> PipelineSnapshot:
+        """There is no state."""
+        return PipelineSnapshot({}, "", Snapshot({}, (), ()))
+
+    def restore(
+        self, position: Mapping[str, int], merged_ms: Mapping[str, int], state: object
+    ) -> Restored:
+        """Go on from ``position``."""
+        self._pushed.update(position)
+        return Restored(0, (), complete=True)
+
+    def _merge(
+        self, idle_sources: Collection[str], limit: int, bound: Mapping[str, int] | None
+    ) -> Iterator[tuple[str, _Record]]:
         for _ in range(limit):
-            waiting = [source for source, buffer in self._buffers.items() if buffer]
+            waiting = [
+                source
+                for source, buffer in self._buffers.items()
+                if buffer and (bound is None or buffer[0].offset < bound.get(source, 0))
+            ]
             holding = set(self._buffers) - set(waiting) - set(idle_sources)
             if holding or not waiting:
                 return
@@ -108,7 +132,7 @@ def main() -> None:
         topics=names,
         max_chunk_records=arguments.chunk_records,
         process_events=arguments.chunk_records,
-        commit_interval_s=0.2,
+        checkpoint=CheckpointSettings(interval_s=0.2, share=1.0),
     )
     run_worker(settings, lambda _partition: EchoPipeline(names.inputs))
 

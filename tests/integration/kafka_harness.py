@@ -17,6 +17,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError
 
+from monitor.checkpoint.partition import CheckpointSettings
 from monitor.kafka.settings import WorkerSettings
 from monitor.kafka.topics import TopicNames, create_topics, declare_topics
 from monitor.kafka.worker import Worker
@@ -54,12 +55,16 @@ class Installation:
         """Fresh topics, so that tests sharing a broker do not meet."""
         prefix = f"t{uuid.uuid4().hex[:8]}-"
         names = TopicNames.with_prefix(prefix)
-        create_topics([bootstrap], declare_topics(names, partitions=partitions))
-        return cls(bootstrap, names, f"{prefix}group", partitions)
+        group = f"{prefix}group"
+        create_topics([bootstrap], declare_topics(names, group=group, partitions=partitions))
+        return cls(bootstrap, names, group, partitions)
 
     def settings(self, **changes: Any) -> WorkerSettings:  # noqa: ANN401 - any of its fields
         """Settings of a worker here."""
-        defaults = {"commit_interval_s": 0.2, "publish_backoff_s": 0.05}
+        defaults = {
+            "checkpoint": CheckpointSettings(interval_s=0.2, share=1.0),
+            "publish_backoff_s": 0.05,
+        }
         return WorkerSettings(
             brokers=(self.bootstrap,),
             topics=self.names,

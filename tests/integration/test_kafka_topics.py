@@ -81,14 +81,14 @@ def test_another_retention_is_reported_and_left_alone(kafka: KafkaBroker | Exist
 def test_the_commands_create_check_and_list(
     kafka: KafkaBroker | ExistingBroker, names: TopicNames
 ) -> None:
-    command = topics_command(lambda: TopicsTarget((kafka.bootstrap,), names))
+    command = topics_command(lambda: TopicsTarget((kafka.bootstrap,), names, names.alerts))
     runner = CliRunner()
     missing = runner.invoke(command, ["check"])
     assert missing.exit_code == 1
     assert f"{names.alerts:<24} missing" in missing.output
     created = runner.invoke(command, ["create", "--partitions", "2"])
     assert created.exit_code == 0, created.output
-    assert created.output.count("created") == 9
+    assert created.output.count("created") == 10
     assert runner.invoke(command, ["check", "--partitions", "2"]).exit_code == 0
     other = runner.invoke(command, ["check", "--partitions", "5"])
     assert other.exit_code == 1
@@ -101,7 +101,7 @@ def test_the_commands_create_check_and_list(
 
 @IGNORE_SOCKETS
 def test_without_a_broker_the_command_says_so(names: TopicNames) -> None:
-    command = topics_command(lambda: TopicsTarget(("127.0.0.1:9",), names))
+    command = topics_command(lambda: TopicsTarget(("127.0.0.1:9",), names, "group"))
     result = CliRunner().invoke(command, ["create", "--brokers", "127.0.0.1:1"])
     assert result.exit_code == 1
     assert "no Kafka broker answers at 127.0.0.1:1" in result.output

@@ -12,6 +12,7 @@ from detectors.batch import EventBatch
 from detectors.compiled import CompiledPack, compile_pack
 from detectors.incidents import Alert
 from detectors.pack import Pack, RuleSpec
+from detectors.pressure import BUILT_IN_RULES, AlertBound, AlertBudget, EvictionWindow
 from detectors.stages import UserStage
 from monitor.packs import check_pack, load_pack
 
@@ -158,14 +159,14 @@ def test_reports_by_strangers_never_touch_the_account_they_are_about(
 
 def test_every_rule_has_its_runbook_and_every_runbook_its_rule(pack: Pack) -> None:
     pages = {path.stem for path in RUNBOOKS.glob("*.md")} - {"README"}
-    assert pages == {rule.id for rule in pack.rules}
-    for rule in pack.rules:
+    assert pages == {rule.id for rule in (*pack.rules, *BUILT_IN_RULES)}
+    for rule in (*pack.rules, *BUILT_IN_RULES):
         assert rule.runbook == f"docs/runbooks/{rule.id}.md"
 
 
 def test_runbooks_say_what_the_rule_does_and_what_to_do(pack: Pack) -> None:
     """Their first lines repeat the rule, so that the page on the phone is the truth."""
-    for rule in pack.rules:
+    for rule in (*pack.rules, *BUILT_IN_RULES):
         text = (ROOT / rule.runbook).read_text(encoding="utf-8")
         title, _, summary, *_ = text.splitlines()
         assert title == f"# {rule.title}"
@@ -180,6 +181,9 @@ def test_runbooks_name_columns_that_exist(pack: Pack, compiled: CompiledPack) ->
     pattern = re.compile(r"`([a-z]+(?:_[a-z0-9]+)+)`")
     known = {*compiled.schema, "tier_scale", "minor_safety"}
     known |= {spec.name for spec in pack.features}
+    # What the built-in rules measure.
+    known |= AlertBudget.of(["rule"], AlertBound()).storm("rule", 0).keys()
+    known |= EvictionWindow(100).pressure(6).keys() | {"max_users"}
     for path in RUNBOOKS.glob("*.md"):
         unknown = set(pattern.findall(path.read_text(encoding="utf-8"))) - known
         assert not unknown, f"{path.name}: {unknown}"
@@ -187,7 +191,7 @@ def test_runbooks_name_columns_that_exist(pack: Pack, compiled: CompiledPack) ->
 
 def test_the_index_of_runbooks_lists_every_rule(pack: Pack) -> None:
     index = (RUNBOOKS / "README.md").read_text(encoding="utf-8")
-    for rule in pack.rules:
+    for rule in (*pack.rules, *BUILT_IN_RULES):
         action = f"{rule.action.kind} {rule.action.scope}" if rule.action else "none"
         assert f"| [{rule.title}]({rule.id}.md) | {rule.severity} | {action} |" in index
 

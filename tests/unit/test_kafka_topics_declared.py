@@ -14,19 +14,23 @@ def test_inputs_are_copartitioned_and_stamped_by_the_broker() -> None:
 
 
 def test_every_topic_forgets() -> None:
-    """Compacted ones too: the number of users has no bound."""
-    for spec in declare_topics(TopicNames()):
+    """Compacted ones too: the number of users has no bound. State is forgotten by its owner."""
+    names = TopicNames()
+    for spec in declare_topics(names, group="g"):
+        if spec.name == names.checkpoints("g"):
+            assert spec.configuration["cleanup.policy"] == "compact"
+            continue
         assert "delete" in spec.configuration["cleanup.policy"].split(",")
         assert int(spec.configuration["retention.ms"]) > 0
 
 
-def test_decisions_and_incidents_are_compacted() -> None:
+def test_decisions_incidents_and_checkpoints_are_compacted() -> None:
     compacted = {
         spec.name
         for spec in declare_topics(TopicNames())
         if "compact" in spec.configuration["cleanup.policy"]
     }
-    assert compacted == {"decisions", "incidents"}
+    assert compacted == {"decisions", "incidents", "floodwatch-checkpoints-changelog"}
 
 
 def test_three_replicas_demand_two_in_sync() -> None:
@@ -36,9 +40,15 @@ def test_three_replicas_demand_two_in_sync() -> None:
         assert {spec.replication_factor for spec in specs} == {factor}
 
 
-def test_a_prefix_keeps_installations_apart() -> None:
+def test_checkpoints_are_co_partitioned_with_the_inputs() -> None:
+    specs = {spec.name: spec for spec in declare_topics(TopicNames(), group="g", partitions=12)}
+    checkpoints = specs["g-checkpoints-changelog"]
+    assert (checkpoints.partitions, checkpoints.co_partitioned) == (12, True)
+
+
+def test_a_prefix_and_a_group_keep_installations_apart() -> None:
     names = TopicNames.with_prefix("blue-")
     assert names.inputs[0] == "blue-generation-events"
     assert names.dead_letters(names.inputs[0]) == "blue-generation-events-dlq"
-    declared = {spec.name for spec in declare_topics(names)}
+    declared = {spec.name for spec in declare_topics(names, group="blue")}
     assert not declared & {spec.name for spec in declare_topics(TopicNames())}

@@ -137,11 +137,12 @@ def test_the_pipeline_of_a_partition_accounts_for_every_record() -> None:
     held = pipeline.process((), 1_000)
     assert not held.counts.events
     assert held.applied == {"g": 1_000}
-    assert [(d.offset, d.raw) for d in held.dead_letters] == [
-        (1_050 + index, raw) for index, raw in enumerate(bad)
-    ]
+    assert not held.dead_letters, "a dead letter counts as done when its place in the log is"
     first = pipeline.process(("s", "f"), 50)
     assert first.applied == {"g": 1_054}
+    assert [(d.offset, d.raw) for d in first.dead_letters] == [
+        (1_050 + index, raw) for index, raw in enumerate(bad)
+    ]
     rest = pipeline.process(("s", "f"), 1_000)
     assert rest.applied == {"g": offsets[-1] + 1}
     counts = (first.counts, rest.counts)

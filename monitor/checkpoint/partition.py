@@ -1,0 +1,412 @@
+"""The checkpoints of one partition while one worker has it: restore, order, write, forget."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from monitor.checkpoint.codec import (
+    BlockEntry,
+    Manifest,
+    block_key,
+    checksum,
+    decode_block,
+    decode_manifest,
+    encode_block,
+    encode_manifest,
+    manifest_key,
+)
+from monitor.checkpoint.errors import CheckpointError, FencedError
+from monitor.checkpoint.order import Progress, TakenOrder, parse_committed
+from monitor.failpoints import no_failpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+
+    from detectors.state import Restored, StateBlock
+    from monitor.checkpoint.contract import (
+        BlockStore,
+        OffsetStore,
+        PipelineSnapshot,
+        Position,
+        Restorable,
+    )
+    from monitor.failpoints import Failpoint
+
+__all__ = [
+    "CheckpointContext",
+    "CheckpointObserver",
+    "CheckpointSettings",
+    "PartitionCheckpoints",
+    "offload_to_thread",
+]
+
+_log = logging.getLogger(__name__)
+
+_BLOCKS_AT_ONCE: Final = 16
+_FULL_ORDER: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointSettings:
+    """How often: every ``interval_s``, or less often if writing would take more than ``share``.
+
+    ``share`` bounds the part of the worker's time that goes into copying and compressing state.
+    """
+
+    interval_s: float = 10.0
+    share: float = 0.08
+
+
+class CheckpointObserver(Protocol):
+    """Told of checkpoints: return at once, never raise."""
+
+    def checkpoint_written(
+        self, partition: int, *, elapsed_s: float, blocks: int, stored_bytes: int
+    ) -> None:
+        """A checkpoint is valid, ``elapsed_s`` after its snapshot was taken."""
+
+    def restored(self, partition: int, *, elapsed_s: float, rows: int, replayed: int) -> None:
+        """State was restored; ``replayed`` cuts of the order taken follow it."""
+
+
+async def offload_to_thread(work: Callable[[], Any]) -> Any:  # noqa: ANN401 - as asyncio's
+    """Do ``work`` while the event loop goes on."""
+    return await asyncio.to_thread(work)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointContext:
+    """What the checkpoints of all partitions of a worker share."""
+
+    blocks: BlockStore
+    offsets: OffsetStore
+    observer: CheckpointObserver
+    settings: CheckpointSettings = field(default_factory=CheckpointSettings)
+    offload: Callable[[Callable[[], Any]], Awaitable[Any]] = offload_to_thread
+    failpoint: Failpoint = no_failpoint
+    clock: Callable[[], float] = time.monotonic
+
+
+@dataclass(slots=True)
+class _Written:
+    """The newest valid checkpoint: what has to be there for it to be restored."""
+
+    checkpoint: str | None = None
+    blocks: dict[str, BlockEntry] = field(default_factory=dict)
+
+    def keys(self, partition: int) -> set[str]:
+        if self.checkpoint is None:
+            return set()
+        named = {block_key(partition, e.written_by, n) for n, e in self.blocks.items()}
+        return named | {manifest_key(partition, self.checkpoint)}
+
+
+class PartitionCheckpoints:
+    """Durable progress of one partition in one generation of the group; one task uses it.
+
+    After ``restore``, ``bound`` is where the merge has to stop next, None once all that was
+    taken before is taken again. While ``suppressing``, what comes out has been published before.
+    """
+
+    def __init__(
+        self, partition: int, generation: int, pipeline: Restorable, context: CheckpointContext
+    ) -> None:
+        self.partition = partition
+        self.generation = generation
+        self._pipeline = pipeline
+        self._blocks = context.blocks
+        self._offsets = context.offsets
+        self._settings = context.settings
+        self._observer = context.observer
+        self._offload = context.offload
+        self._failpoint = context.failpoint
+        self._clock = context.clock
+        self._order = TakenOrder(Progress({}))
+        self._bounds: list[Position] = []
+        self._published_bounds = 0
+        self._written = _Written()
+        self._garbage: set[str] = set()
+        self._sequence = 0
+        self._committed: object = None
+        self._committing = asyncio.Lock()
+        self._writing: asyncio.Task[None] | None = None
+        self._busy_s = 0.0
+        self._started_s = context.clock()
+
+    # -- restoring
+
+    async def restore(self) -> Position:
+        """Bring the pipeline to the newest valid checkpoint; returns where to read from.
+
+        Raises CheckpointError where it is not complete, FencedError where the partition has
+        gone to somebody else, StateError where this version cannot use it.
+        """
+        started_s = self._clock()
+        committed = await self._offsets.committed(self.partition, self.generation)
+        progress = parse_committed(committed)
+        rows = 0
+        if progress.checkpoint is None:
+            self._pipeline.restore(progress.position, {}, None)
+            if progress.position:
+                _log.warning(
+                    "partition %d: no checkpoint at %s, windows start empty",
+                    self.partition,
+                    dict(progress.position),
+                )
+        else:
+            restored = await self._restore(progress.checkpoint, progress.position)
+            rows = restored.rows
+            for sentence in restored.dropped:
+                _log.warning("partition %d: %s", self.partition, sentence)
+        self._order = TakenOrder(progress)
+        self._bounds, self._published_bounds = _bounds(progress)
+        self._reached(progress.position)
+        self._garbage = set(self._unreferenced())
+        self._started_s = self._clock()
+        self._observer.restored(
+            self.partition,
+            elapsed_s=self._started_s - started_s,
+            rows=rows,
+            replayed=len(self._bounds),
+        )
+        return progress.position
+
+    async def _restore(self, checkpoint: str, position: Position) -> Restored:
+        data = self._blocks.get(self.partition, manifest_key(self.partition, checkpoint))
+        if data is None:
+            if _generation(checkpoint) > self.generation:
+                raise FencedError(f"checkpoint {checkpoint} is of a newer generation")
+            raise CheckpointError(
+                f"partition {self.partition}: the group's committed offset names checkpoint "
+                f"{checkpoint}, but its manifest is not in the changelog; was the changelog topic "
+                "deleted? To start without state, move the group's offsets of all input topics "
+                "(kafka-consumer-groups --reset-offsets)"
+            )
+        manifest = decode_manifest(checkpoint, data)
+        if any(position.get(source) != at for source, at in manifest.position.items()):
+            raise CheckpointError(
+                f"partition {self.partition}: checkpoint {checkpoint} stands at "
+                f"{manifest.position}, the group's committed offsets at {dict(position)}"
+            )
+        missing = [n for n, e in manifest.blocks.items() if self._stored(n, e) is None]
+        if missing:
+            raise CheckpointError(
+                f"partition {self.partition}: checkpoint {checkpoint} is not complete: "
+                f"{len(missing)} of {len(manifest.blocks)} blocks are missing or damaged "
+                f"({', '.join(missing[:5])}); its changelog topic has lost records, or recovery "
+                "broke off: start the worker again, and if that does not help, reset the offsets "
+                "of all input topics to start without state"
+            )
+        blocks: list[StateBlock] = await self._offload(lambda: list(self._decoded(manifest)))
+        restored = self._pipeline.restore(position, manifest.merged_ms, (manifest.layout, blocks))
+        self._written = _Written(checkpoint, dict(manifest.blocks))
+        return restored
+
+    def _stored(self, name: str, entry: BlockEntry) -> bytes | None:
+        data = self._blocks.get(self.partition, block_key(self.partition, entry.written_by, name))
+        return data if data is not None and checksum(data) == entry.checksum else None
+
+    def _decoded(self, manifest: Manifest) -> Iterator[StateBlock]:
+        for name, entry in manifest.blocks.items():
+            data = self._blocks.get(
+                self.partition, block_key(self.partition, entry.written_by, name)
+            )
+            assert data is not None, name  # checked before, and nobody else writes
+            yield decode_block(name, data)
+
+    def _unreferenced(self) -> Iterator[str]:
+        """Keys that no valid checkpoint names or will name: of this and older generations."""
+        named = self._written.keys(self.partition)
+        for key in self._blocks.keys(self.partition):
+            checkpoint = key.split("/")[1]
+            if key not in named and _generation(checkpoint) <= self.generation:
+                yield key
+
+    # -- the order taken
+
+    @property
+    def bound(self) -> Position | None:
+        """Up to where the sources were taken before as one stretch; None if all of it is done."""
+        return self._bounds[0] if self._bounds else None
+
+    @property
+    def suppressing(self) -> bool:
+        """Whether the next outputs were published, and acknowledged, before."""
+        return self._published_bounds > 0
+
+    def begins(self, source: str, offset: int) -> None:
+        """Note that ``source``, of which nothing was committed, has its first record here."""
+        self._order.begins(source, offset)
+
+    def took(self, position: Position, *, in_order: bool) -> None:
+        """Note that the pipeline has taken its sources up to ``position``."""
+        if self._bounds:
+            self._reached(position)
+        else:
+            self._order.took(position, in_order=in_order)
+
+    def _reached(self, position: Position) -> None:
+        at = {**self._order.base, **position}
+        while self._bounds and all(at[s] >= end for s, end in self._bounds[0].items()):
+            self._bounds.pop(0)
+            self._published_bounds = max(0, self._published_bounds - 1)
+
+    async def commit_order(self) -> None:
+        """Make the order taken durable; what depends on it may be published then.
+
+        Raises FencedError: it must not be.
+        """
+        async with self._committing:
+            await self._commit()
+        self._failpoint("cuts-committed")
+
+    def published(self) -> None:
+        """Note that all outputs up to the present position are acknowledged."""
+        if not self._bounds:
+            self._order.publish()
+        self._failpoint("alerts-acknowledged")
+
+    async def _commit(self) -> None:
+        offsets = self._order.committed()
+        if offsets and offsets != self._committed:
+            await self._offsets.commit(self.partition, self.generation, offsets)
+            self._committed = offsets
+
+    # -- writing
+
+    @property
+    def full(self) -> bool:
+        """Whether no more may be taken before the checkpoint that is being written is done."""
+        return self._order.fill >= 1.0
+
+    def due(self) -> bool:
+        """Whether it is time for a checkpoint, and there is something to write."""
+        if self._writing is not None or self._bounds or not self._order.moved:
+            return False
+        pause_s = max(self._settings.interval_s, self._busy_s / self._settings.share)
+        return self._clock() - self._started_s >= pause_s or self._order.fill >= _FULL_ORDER
+
+    def begin(self) -> None:
+        """Take a snapshot now and write it while work goes on; see ``check``."""
+        self._started_s = self._clock()
+        snapshot = self._pipeline.snapshot()
+        self._busy_s = self._clock() - self._started_s
+        self._sequence += 1
+        checkpoint = f"{self.generation}-{self._sequence}"
+        cuts = self._order.close()
+        write = self._write(checkpoint, snapshot, self._order.position, cuts)
+        self._writing = asyncio.create_task(write, name=f"checkpoint-{self.partition}")
+
+    def check(self) -> None:
+        """Raise what writing a checkpoint ended with, if it ended with an error."""
+        if self._writing is not None and self._writing.done():
+            writing, self._writing = self._writing, None
+            writing.result()
+
+    async def written(self) -> None:
+        """Wait until the checkpoint that is being written is valid."""
+        if self._writing is not None:
+            await asyncio.wait({self._writing})
+            self.check()
+
+    async def finish(self) -> None:
+        """Write a last checkpoint, so that whoever comes next has nothing to do again."""
+        await self.written()
+        if self._order.moved and not self._bounds:
+            self.begin()
+            await self.written()
+
+    async def abandon(self) -> None:
+        """Stop writing. What was written so far is not part of any checkpoint."""
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.wait({self._writing})
+
+    async def _write(
+        self, checkpoint: str, snapshot: PipelineSnapshot, position: dict[str, int], cuts: int
+    ) -> None:
+        started_s = self._clock()
+        names = set(snapshot.state.names)
+        entries = {n: e for n, e in self._written.blocks.items() if n in names}
+        stored_bytes = 0
+        for group in _grouped(snapshot.state.changed, _BLOCKS_AT_ONCE):
+            encoded = await self._encode(group)
+            entries.update({n: BlockEntry(checkpoint, checksum(d)) for n, d in encoded.items()})
+            stored_bytes += sum(map(len, encoded.values()))
+            await self._blocks.put(
+                self.partition,
+                {block_key(self.partition, checkpoint, n): d for n, d in encoded.items()},
+            )
+        self._failpoint("blocks-acknowledged")
+        if entries.keys() != names:
+            raise CheckpointError(f"blocks without content: {sorted(names - entries.keys())}")
+        manifest = Manifest(
+            checkpoint=checkpoint,
+            pack_version=snapshot.pack_version,
+            position=position,
+            merged_ms=dict(snapshot.merged_ms),
+            layout=dict(snapshot.state.layout),
+            blocks=entries,
+        )
+        key = manifest_key(self.partition, checkpoint)
+        await self._blocks.put(self.partition, {key: encode_manifest(manifest)})
+        self._failpoint("manifest-acknowledged")
+        async with self._committing:
+            self._order.rebase(checkpoint, cuts)
+            await self._commit()
+        self._failpoint("checkpoint-committed")
+        self._observer.checkpoint_written(
+            self.partition,
+            elapsed_s=self._clock() - started_s,
+            blocks=len(snapshot.state.changed),
+            stored_bytes=stored_bytes,
+        )
+        await self._forget(_Written(checkpoint, entries))
+
+    async def _encode(self, blocks: Sequence[StateBlock]) -> dict[str, bytes]:
+        started_s = self._clock()
+        encoded: dict[str, bytes] = await self._offload(
+            lambda: {block.name: encode_block(block) for block in blocks}
+        )
+        self._busy_s += self._clock() - started_s
+        return encoded
+
+    async def _forget(self, now: _Written) -> None:
+        """Tombstone what only the checkpoint before ``now`` needed, and what nobody did."""
+        before, self._written = self._written, now
+        garbage = before.keys(self.partition) | self._garbage
+        self._garbage = set()
+        unneeded = sorted(garbage - now.keys(self.partition))
+        await self._blocks.put(self.partition, dict.fromkeys(unneeded))
+        self._failpoint("tombstones-acknowledged")
+
+
+def _bounds(progress: Progress) -> tuple[list[Position], int]:
+    """Where the merge has to stop on its way, and how many of these precede new outputs.
+
+    These are the cuts, and the position up to which outputs were published.
+    """
+    cuts = list(progress.cuts)
+    published = progress.published
+    if published is None:
+        return cuts, 0
+    done = [cut for cut in cuts if all(cut[s] <= at for s, at in published.items())]
+    ahead = cuts[len(done) :]
+    if done[-1:] != [published]:
+        done.append(published)
+    return [*done, *ahead], len(done)
+
+
+def _generation(checkpoint: str) -> int:
+    return int(checkpoint.partition("-")[0])
+
+
+def _grouped(blocks: Iterable[StateBlock], size: int) -> Iterator[tuple[StateBlock, ...]]:
+    remaining = iter(blocks)
+    while group := tuple(islice(remaining, size)):
+        yield group

@@ -1,0 +1,115 @@
+"""The changelog-backed Faust table that holds the blocks of checkpoints.
+
+Faust restores it (and, on standbys, keeps following it) and says when that is done. Writing goes
+past Faust's own change log calls: those do not tell when a record is acknowledged.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from faust.stores import memory
+from faust.tables import Table
+from faust.types import TP
+
+from monitor.kafka.outbound import OutboundMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+
+    from faust.types import EventT
+
+    from monitor.kafka.publisher import Publisher
+
+__all__ = ["BLOCK_TABLE", "BlockTable", "KafkaBlocks"]
+
+BLOCK_TABLE: Final = "checkpoints"
+
+
+class BlockMemory(memory.Store[bytes, bytes]):
+    """Blocks by partition, of partitions that are active here or followed as standbys.
+
+    Unlike Faust's own memory store it remembers how far it has read, and keeps what a standby
+    has read: a standby that takes over only reads what it has not seen.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.blocks: dict[int, dict[str, bytes]] = {}
+        self._read_to: dict[TP, int] = {}
+
+    def apply_changelog_batch(
+        self,
+        batch: Iterable[EventT[Any]],
+        to_key: Callable[[Any], Any],
+        to_value: Callable[[Any], Any],
+    ) -> None:
+        """Apply what recovery has read."""
+        for event in batch:
+            message = event.message
+            self.apply(message.tp, message.key, message.value, message.offset)
+
+    def apply(self, tp: TP, key: Any, value: bytes | None, offset: int) -> None:
+        """Note a record of the changelog."""
+        name = (key or b"").decode(errors="replace")
+        blocks = self.blocks.setdefault(tp.partition, {})
+        if value is None:
+            blocks.pop(name, None)
+        else:
+            blocks[name] = value
+        self._read_to[tp] = max(offset, self._read_to.get(tp, -1))
+
+    def persisted_offset(self, tp: TP) -> int | None:
+        """How far the changelog was read, so that recovery goes on from there."""
+        return self._read_to.get(tp)
+
+    async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
+        """Forget partitions that are somebody else's now."""
+        here = active_tps | standby_tps
+        for tp in set(self._read_to) - here:
+            del self._read_to[tp]
+            self.blocks.pop(tp.partition, None)
+
+
+class BlockTable(Table[bytes, bytes]):
+    """A Faust table whose store is a ``BlockMemory``."""
+
+    def _new_store(self) -> BlockMemory:
+        return BlockMemory(
+            "memory://", self.app, self, table_name=self.name, loop=self.loop, options=self.options
+        )
+
+    @property
+    def memory(self) -> BlockMemory:
+        """The store."""
+        store = self.data
+        assert isinstance(store, BlockMemory)
+        return store
+
+
+class KafkaBlocks:
+    """Where a worker's checkpoints keep their blocks: a table in memory and on its changelog."""
+
+    def __init__(self, table: BlockTable, publisher: Publisher) -> None:
+        self._memory = table.memory
+        self._topic: str = table.changelog_topic.get_topic_name()
+        self._publisher = publisher
+
+    def keys(self, partition: int) -> Collection[str]:
+        """The keys of a partition."""
+        return list(self._memory.blocks.get(partition, ()))
+
+    def get(self, partition: int, key: str) -> bytes | None:
+        """The value of a key, None if there is none."""
+        return self._memory.blocks.get(partition, {}).get(key)
+
+    async def put(self, partition: int, items: Mapping[str, bytes | None]) -> None:
+        """Write values (None: a tombstone). Raises PublishError unless all are acknowledged."""
+        messages = [
+            OutboundMessage(self._topic, key.encode(), value, partition=partition)
+            for key, value in items.items()
+        ]
+        offsets = await self._publisher.publish(messages)
+        tp = TP(self._topic, partition)
+        for message, offset in zip(messages, offsets, strict=True):
+            self._memory.apply(tp, message.key, message.value, offset)

@@ -1,0 +1,113 @@
+"""For every kind of stage, how to make one and what to feed it with."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import polars as pl
+
+import detectors
+from detectors.batch import EventBatch
+from detectors.compiled import compile_pack
+from detectors.pressure import AlertBound, AlertBudget
+from detectors.stages import Stage, UserStage
+from tests.support.events import START_MS, random_events, small_pack
+
+__all__ = ["WORKLOADS", "Workload", "stage_classes"]
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """How to make an empty stage of class ``made``, and its batches for a seed.
+
+    The batches exercise all that the stage keeps: after them it differs from an empty one in every
+    attribute but ``constants``.
+    """
+
+    made: type[Stage]
+    make_as: Callable[[Any], Stage]
+    batches: Callable[[int], list[Any]]
+    constants: frozenset[str]
+
+    def make(self) -> Stage:
+        """An empty stage."""
+        return self.make_as(self.made)
+
+
+def stage_classes() -> list[type]:
+    """Every class of ``detectors`` that processes batches and lets event time advance."""
+    names = (found.name for found in pkgutil.iter_modules(detectors.__path__, "detectors."))
+    modules = [importlib.import_module(name) for name in names]
+    return [
+        thing
+        for module in modules
+        for thing in vars(module).values()
+        if isinstance(thing, type)
+        and thing.__module__ == module.__name__
+        and not getattr(thing, "_is_protocol", False)
+        and callable(getattr(thing, "process", None))
+        and callable(getattr(thing, "advance", None))
+    ]
+
+
+_PACK: Final = compile_pack(small_pack())
+
+
+def _user_stage(made: type[UserStage]) -> UserStage:
+    """Small bounds, so that keys and incidents are evicted and alerts are shed."""
+    stage = made(_PACK, max_users=40, block_rows=8)
+    stage.incidents.capacity = 25
+    rule_ids = [rule.spec.id for rule in _PACK.rules.rules]
+    stage.alert_budget = AlertBudget.of(rule_ids, AlertBound(per_minute=1, burst=20))
+    return stage
+
+
+def _user_batches(seed: int) -> list[EventBatch]:
+    """Calm, a storm of alerts, a flood of users, calm; in between, time for incidents to close."""
+    parts = (
+        random_events(seed, 1_000, 30, spacing_ms=2_000),
+        random_events(seed + 1, 2_500, 12, spacing_ms=10),
+        random_events(seed + 2, 1_000, 80, spacing_ms=10),
+        random_events(seed + 3, 1_500, 35, spacing_ms=4_000),
+    )
+    batches: list[EventBatch] = []
+    newest_ms = 0
+    for part in parts:
+        ahead_ms = newest_ms + 2_400_000 - START_MS if newest_ms else 0
+        batch = EventBatch.of(part.with_columns(pl.col("time_ms") + ahead_ms))
+        newest_ms = int(batch.times_ms.max())
+        batches += batch.split(range(500, len(batch), 500))
+    return batches
+
+
+WORKLOADS: Final[Mapping[type, Workload]] = {
+    UserStage: Workload(
+        made=UserStage,
+        make_as=_user_stage,
+        batches=_user_batches,
+        constants=frozenset(
+            {
+                ".pack",
+                ".keys.capacity",
+                ".keys.protected_capacity",
+                ".keys.block_rows",
+                ".keys._block_shift",
+                ".features.plan",
+                ".features._inputs",
+                ".limiter.plan",
+                ".limiter._inputs",
+                ".incidents.capacity",
+                ".incidents.rule_capacity",
+                ".incidents._places.block_size",
+                ".alert_budget.bound",
+                ".evictions.capacity",
+                "._state.kind",
+                "._state._rows._definitions",
+            }
+        ),
+    )
+}

@@ -1,0 +1,121 @@
+"""Which steps the state that counts was made by: noted from outside, at pipelines and commits.
+
+A task begins where the group's committed offsets stand, and takes steps: positions up to which
+the sources were merged and detected. Only an accepted commit makes steps count for whoever comes
+next, so the steps behind the committed offsets are known without reading their metadata.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from monitor.pipeline import PartitionPipeline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from detectors.state import Restored, StateBlock
+    from detectors.topology import Topology
+    from monitor.pipeline import PipelineResult
+    from tests.simulation.group import Commit
+    from tests.simulation.loop import Process
+
+__all__ = ["History", "RecordedPipeline", "Steps"]
+
+Position: TypeAlias = dict[str, int]
+Steps: TypeAlias = tuple[Position, ...]
+
+
+class HistoryError(Exception):
+    """Something was committed that nobody did."""
+
+
+class RecordedPipeline(PartitionPipeline):
+    """The real pipeline, which notes where it stands after each step."""
+
+    def __init__(
+        self, topology: Topology, partition: int, process: Process, history: History
+    ) -> None:
+        super().__init__(topology, tuple(history.beginning(partition)))
+        self.partition = partition
+        self.worker = process
+        self._history = history
+        self.before: Steps = ()
+        self.steps: list[Position] = []
+        self.stands_at: Position = {}
+
+    def restore(
+        self,
+        position: Mapping[str, int],
+        merged_ms: Mapping[str, int],
+        state: tuple[dict[str, Any], Sequence[StateBlock]] | None,
+    ) -> Restored:
+        restored = super().restore(position, merged_ms, state)
+        if self.worker.alive:
+            self.stands_at = {**self._history.beginning(self.partition), **position}
+            self.before = self._history.steps_to(self.partition, self.stands_at)
+        return restored
+
+    def process(
+        self, idle_sources: Collection[str], limit: int, bound: Mapping[str, int] | None = None
+    ) -> PipelineResult:
+        result = super().process(idle_sources, limit, bound)
+        stands_at = {**self.stands_at, **result.applied}
+        if self.worker.alive and stands_at != self.stands_at:
+            self.stands_at = stands_at
+            self.steps.append(stands_at)
+        return result
+
+
+@dataclass
+class History:
+    """The steps that count, by partition. ``beginning`` gives where its sources begin."""
+
+    beginning: Callable[[int], Position]
+    _tasks: dict[tuple[str, int, int], RecordedPipeline] = field(default_factory=dict)
+    _committed: dict[int, tuple[Position, Steps]] = field(default_factory=dict)
+    _newest: dict[int, RecordedPipeline] = field(default_factory=dict)
+    checkpoints: int = 0
+
+    def working(self, process: Process, generation: int, pipeline: RecordedPipeline) -> None:
+        """A process works on a partition in a generation."""
+        self._tasks[process.name, generation, pipeline.partition] = pipeline
+        self._newest[pipeline.partition] = pipeline
+
+    def at_work(self, partition: int) -> RecordedPipeline | None:
+        """What works on a partition now: the newest task, if its process lives."""
+        newest = self._newest.get(partition)
+        return newest if newest is not None and newest.worker.alive else None
+
+    def committed(self, commit: Commit) -> None:
+        """The group accepted a commit; called whenever it does."""
+        position = {**self.beginning(commit.partition)}
+        position.update({topic: entry.offset for topic, entry in commit.offsets.items()})
+        if position == self._at(commit.partition)[0]:
+            return
+        task = self._tasks[commit.process, commit.generation, commit.partition]
+        if position not in task.steps:
+            raise HistoryError(f"{commit} commits {position}, where {task.steps} never stood")
+        steps = (*task.before, *task.steps[: task.steps.index(position) + 1])
+        self._committed[commit.partition] = position, steps
+        self.checkpoints += 1
+
+    def steps_to(self, partition: int, position: Position) -> Steps:
+        """The steps behind the committed ``position``."""
+        committed, steps = self._at(partition)
+        if position != committed:
+            raise HistoryError(f"restored at {position}, committed is {committed}")
+        return steps
+
+    def stands_at(self, partition: int) -> Position:
+        """Where whatever works on a partition stands; if nothing does, what is committed."""
+        task = self.at_work(partition)
+        return self._at(partition)[0] if task is None else task.stands_at
+
+    def committed_steps(self, partition: int) -> Steps:
+        """The steps behind what is committed."""
+        return self._at(partition)[1]
+
+    def _at(self, partition: int) -> tuple[Position, Steps]:
+        return self._committed.get(partition, (self.beginning(partition), ()))

@@ -1,0 +1,141 @@
+"""What is in the input topics, and when each record gets there."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+import polars as pl
+
+from detectors.compiled import CompiledPack, compile_pack
+from detectors.pack import Action, FeatureSpec, LimitSpec, LimitsSpec, Pack, RuleSpec, WindowSpec
+from monitor.kafka.topics import TopicNames
+from monitor.simulator.wire_json import to_wire_json
+from tests.support.events import START_MS, random_events
+from tests.support.malformed import KINDS
+
+__all__ = ["BLOCK_ROWS", "MAX_USERS", "Arrival", "arrivals", "simulated_pack"]
+
+MAX_USERS: Final = 24
+BLOCK_ROWS: Final = 8
+_USERS: Final = 40
+_LOG_AHEAD_MS: Final = 86_400_000
+_SMALL_BYTES: Final = 2_000
+_REQUESTED: Final = "type = 'generation.requested'"
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A record that reaches its topic ``at`` this share (0 to 1) of the run."""
+
+    at: float
+    topic: str
+    partition: int
+    key: bytes
+    value: bytes | None
+    timestamp_ms: int
+
+
+@cache
+def simulated_pack() -> CompiledPack:
+    """Small, so that a crash costs little, and yet every kind of state and of output."""
+    return compile_pack(
+        Pack(
+            name="simulated",
+            windows=(WindowSpec("1m", 60_000, 3),),
+            features=(
+                FeatureSpec("generations", "count", ("1m",), _REQUESTED),
+                FeatureSpec("throttles", "count", ("1m",), "limited"),
+                FeatureSpec("prompts", "distinct", ("1m",), _REQUESTED, "prompt_fingerprint", 4),
+                FeatureSpec("rhythm", "gap", ("1m",)),
+            ),
+            derived=(),
+            rules=(
+                RuleSpec(
+                    "burst",
+                    "Burst of generations",
+                    "generations_1m >= 4",
+                    "medium",
+                    20_000,
+                    "docs/runbooks/burst.md",
+                    action=Action("throttle", "generation", 60_000),
+                ),
+                RuleSpec(
+                    "steady",
+                    "Many prompts at a steady rhythm",
+                    "prompts_1m >= 2 and rhythm_mean_s_1m < 20",
+                    "low",
+                    5_000,
+                    "docs/runbooks/steady.md",
+                ),
+            ),
+            limits=LimitsSpec(
+                actions={"generation": _REQUESTED},
+                limits=(LimitSpec("per_minute", "generation", 60_000, {"free": 3}),),
+                default_tier="free",
+                tiers=("free",),
+                decision_ms=10_000,
+            ),
+        )
+    )
+
+
+def arrivals(
+    rng: random.Random, *, events: int, partitions: int, malformed_share: float, lag: float
+) -> list[Arrival]:
+    """``events`` events of all topics and partitions in order of arrival.
+
+    Their times are in order of arrival but for late ones, and but for the topics: each may lag
+    behind by up to ``lag`` of the run, in stretches. Malformed records lie between them.
+    """
+    frame = random_events(
+        rng.randrange(1 << 30), events, _USERS, spacing_ms=rng.choice((200, 1_500, 6_000))
+    )
+    names = TopicNames()
+    topics = {"g": names.generation_events, "s": names.sharing_events}
+    found: list[Arrival] = []
+    stretches = {topic: _Stretches(rng, lag) for topic in names.inputs}
+    latest = dict.fromkeys(names.inputs, 0.0)
+    types = frame["type"].to_list()
+    keys = _keys(frame)
+    for index, text in enumerate(to_wire_json(frame).to_list()):
+        topic = topics.get(types[index][0], names.feedback_events)
+        partition = sum(keys[index].encode()) % partitions
+        at = min(1.0, index / events + stretches[topic].lag(index / events))
+        latest[topic] = at = max(at, latest[topic])
+        timestamp_ms = START_MS + _LOG_AHEAD_MS + int(at * 1_000_000)
+        if rng.random() < malformed_share:
+            bad = rng.choice(_malformed())
+            found.append(Arrival(at, topic, partition, b"malformed", bad, timestamp_ms))
+        key, value = keys[index].encode(), text.encode()
+        found.append(Arrival(at, topic, partition, key, value, timestamp_ms))
+    return sorted(found, key=lambda arrival: arrival.at)
+
+
+@cache
+def _malformed() -> tuple[bytes | None, ...]:
+    return tuple(value for _, value in KINDS.values() if len(value or b"") < _SMALL_BYTES)
+
+
+def _keys(frame: pl.DataFrame) -> list[str]:
+    """Feedback is keyed by whom it is about, all else by who acts."""
+    about = pl.col("subject_user_id").fill_null(pl.col("user_id"))
+    return frame.select(about.alias("key"))["key"].to_list()
+
+
+class _Stretches:
+    """A lag that changes now and then."""
+
+    def __init__(self, rng: random.Random, most: float) -> None:
+        self._rng = rng
+        self._most = most
+        self._until = 0.0
+        self._lag = 0.0
+
+    def lag(self, at: float) -> float:
+        if at >= self._until:
+            self._until = at + self._rng.random() * 0.2
+            self._lag = self._rng.choice((0.0, self._rng.random())) * self._most
+        return self._lag

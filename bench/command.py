@@ -23,6 +23,7 @@ from bench.corpus import Corpus, make_corpus
 from bench.errors import BenchError
 from bench.machine import Cores, describe_machine, versions
 from bench.process import REPOSITORY
+from bench.recovery import measure_recovery
 from bench.rounds import PARTITIONS, Sizes, run_rounds
 from bench.summary import summarise
 from bench.table import print_alone, print_contenders
@@ -30,9 +31,12 @@ from bench.table import print_alone, print_contenders
 __all__ = ["main"]
 
 _RESULT: Final = REPOSITORY / "build" / "bench.json"
-_FULL: Final = Sizes(events=1_000_000, short_events=100_000, rounds=3, users=200_000)
-_QUICK: Final = Sizes(events=100_000, short_events=10_000, rounds=1, users=20_000)
-_NAMES: Final = (*(contender.name for contender in CONTENDERS), *ALONE)
+_FULL: Final = Sizes(
+    events=1_000_000, short_events=100_000, rounds=3, users=200_000, keys=1_000_000
+)
+_QUICK: Final = Sizes(events=100_000, short_events=10_000, rounds=1, users=20_000, keys=20_000)
+_RECOVERY: Final = "recovery"
+_NAMES: Final = (*(contender.name for contender in CONTENDERS), _RECOVERY, *ALONE)
 
 
 def main() -> int:
@@ -44,6 +48,7 @@ def main() -> int:
         short_events=options.short_events or default.short_events,
         rounds=options.rounds or default.rounds,
         users=options.users or default.users,
+        keys=options.keys or default.keys,
     )
     console = Console()
     try:
@@ -73,6 +78,15 @@ def _measure(
         results = run_rounds(contenders, corpus.ndjson, sizes, cores, console.print)
         print_contenders(console, contenders, results)
         figures |= summarise(results)
+    if _RECOVERY in names:
+        recovery = measure_recovery(sizes.keys, cores.measured, console.print)
+        whole_s, own_s = recovery["recovery_s"], recovery["recovery_without_start_s"]
+        console.print(
+            f"recovery of {sizes.keys:,} users: {whole_s:.1f} s from the start of the process, "
+            f"{own_s:.1f} s from its first answer"
+        )
+        figures |= {name: round(seconds, 1) for name, seconds in recovery.items()}
+        figures["recovery_keys"] = sizes.keys
     alone = [name for name in ALONE if name in names]
     if alone:
         spreads = measure_alone(alone, corpus, sizes, cores.measured, console.print)
@@ -116,4 +130,5 @@ def _parse() -> argparse.Namespace:
         "--short-events", type=int, help=f"events for stock Faust ({_FULL.short_events:,})"
     )
     parser.add_argument("--users", type=int, help=f"users held in memory ({_FULL.users:,})")
+    parser.add_argument("--keys", type=int, help=f"users to recover ({_FULL.keys:,})")
     return parser.parse_args()

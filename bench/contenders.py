@@ -12,7 +12,7 @@ from typing import Final
 from bench.errors import BenchError
 from bench.process import failure, launch
 from bench.task import Measurement, Task
-from bench.worker import measure_worker
+from bench.worker import measure_without_checkpoints, measure_worker
 
 __all__ = ["CONTENDERS", "Contender"]
 
@@ -59,4 +59,10 @@ CONTENDERS: Final = (
     Contender("quix", "Quix, counting", False, _peer("quix_count")),
     Contender("bytewax", "Bytewax, counting", False, _peer("bytewax_count")),
     Contender("worker", "Floodwatch, whole pack", False, measure_worker),
+    Contender(
+        "worker_without_checkpoints",
+        "Floodwatch, no checkpoints",
+        False,
+        measure_without_checkpoints,
+    ),
 )

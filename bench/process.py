@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from bench.errors import BenchError
@@ -19,10 +20,15 @@ _LOG_LINES: Final = 25
 
 
 @contextmanager
-def launch(command: Sequence[str], log: Path, core: int) -> Iterator[subprocess.Popen[bytes]]:
+def launch(
+    command: Sequence[str],
+    log: Path,
+    core: int,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run ``command`` from the repository, on ``core`` with all its threads; kill it at the end.
 
-    Output goes to ``log``.
+    Output goes to ``log``; ``environment`` comes on top of ours.
     """
     end_with_us = die_with_parent()
 
@@ -35,6 +41,7 @@ def launch(command: Sequence[str], log: Path, core: int) -> Iterator[subprocess.
         process = subprocess.Popen(
             list(command),
             cwd=REPOSITORY,
+            env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

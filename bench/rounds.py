@@ -28,13 +28,14 @@ class Sizes:
     """How much is measured, and how often.
 
     ``events`` are for the fast contenders, ``short_events`` for the slow ones; ``users`` become
-    active where memory is measured.
+    active where memory is measured, ``keys`` are recovered.
     """
 
     events: int
     short_events: int
     rounds: int
     users: int
+    keys: int
 
 
 def run_rounds(

@@ -9,9 +9,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from kafka import KafkaAdminClient, TopicPartition
@@ -20,9 +21,10 @@ from kafka.admin import OffsetSpec
 from bench.errors import BenchError
 from bench.process import cpu_seconds, failure, launch
 from bench.task import Measurement, Task
+from monitor.kafka.topics import TopicNames, create_topics, declare_topics
 from tests.kafka.ports import free_port
 
-__all__ = ["measure_worker"]
+__all__ = ["measure_without_checkpoints", "measure_worker", "scrape", "stop"]
 
 _SAMPLE_INTERVAL_S: Final = 0.2
 _DEADLINE_S: Final = 300.0
@@ -41,16 +43,25 @@ class _Sample:
     refused: int
 
 
-def measure_worker(task: Task, core: int) -> Measurement:
+def measure_without_checkpoints(task: Task, core: int) -> Measurement:
+    """The same, but no checkpoint is written before the last one: what checkpoints cost."""
+    return measure_worker(task, core, {"FLOODWATCH_KAFKA__CHECKPOINT_INTERVAL_S": "3600"})
+
+
+def measure_worker(
+    task: Task, core: int, environment: Mapping[str, str] = MappingProxyType({})
+) -> Measurement:
     """Run the worker until its metrics show every event, then stop it and check its offsets.
 
     The clock runs from the first scrape that shows events to the first that shows them all.
     """
+    specs = declare_topics(TopicNames(), group=task.group, partitions=task.partitions)
+    create_topics([task.bootstrap], specs)
     log, port = Path(task.folder) / "log", free_port()
     # The same as ``floodwatch worker``, with all settings as they come.
     command = [sys.executable, "-m", "monitor", "worker", "--brokers", task.bootstrap]
     command += ["--group", task.group, "--metrics-port", str(port)]
-    with launch(command, log, core) as process:
+    with launch(command, log, core, environment) as process:
         first = last = None
         for sample in _samples(process, port, log):
             if sample.events == 0:
@@ -63,7 +74,7 @@ def measure_worker(task: Task, core: int) -> Measurement:
             raise failure("the worker was too quick to be measured: give more --events", log)
         if last.refused or last.events != task.events:
             raise failure(f"of {task.events} events the worker reports {last}", log)
-        _stop(process, log)
+        stop(process, log)
     _check_committed(task)
     events = last.events - first.events
     return Measurement(last.events, None, events, last.at_s - first.at_s, last.cpu_s - first.cpu_s)
@@ -74,7 +85,7 @@ def _samples(process: subprocess.Popen[bytes], port: int, log: Path) -> Iterator
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise failure(f"the worker ended with code {process.returncode}", log)
-        text = _scrape(port)
+        text = scrape(port)
         if text is not None:
             processed = sum(int(float(value)) for value in _PROCESSED.findall(text))
             refused = sum(int(float(value)) for value in _REFUSED.findall(text))
@@ -83,7 +94,7 @@ def _samples(process: subprocess.Popen[bytes], port: int, log: Path) -> Iterator
     raise failure(f"the worker had not finished after {_DEADLINE_S:.0f} s", log)
 
 
-def _scrape(port: int) -> str | None:
+def scrape(port: int) -> str | None:
     """The text of ``/metrics``; None while nobody listens."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
@@ -93,7 +104,8 @@ def _scrape(port: int) -> str | None:
     return body.decode()
 
 
-def _stop(process: subprocess.Popen[bytes], log: Path) -> None:
+def stop(process: subprocess.Popen[bytes], log: Path) -> None:
+    """End a worker as an operator would. Raises BenchError unless it ends in order."""
     process.send_signal(signal.SIGTERM)
     try:
         code = process.wait(_STOP_DEADLINE_S)

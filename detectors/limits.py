@@ -7,6 +7,7 @@ there is no drift. Several limits of an action must all conform; an event that d
 none and is not counted against any of them.
 
 An event over a limit of an action *throttles* the action for its key, unless that stands already.
+Who is evicted from the key table is forgotten here as well, throttles included.
 
 What is kept belongs to rows (see ``detectors.fields``). A limit's number is a time: it means the
 same whatever the limit allows, so it is carried over when a pack allows more or less, and not

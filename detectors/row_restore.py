@@ -57,14 +57,15 @@ class RowRestore:
             for name, array in component.row_arrays.items()
         }
         try:
-            self._rows: int = saved["rows"]
-            self._block_rows: int = saved["block_rows"]
+            self._rows, self._block_rows = int(saved["rows"]), int(saved["block_rows"])
             self._dtypes = {name: np.dtype(entry[0]) for name, entry in saved["arrays"].items()}
             self._shapes = {name: tuple(entry[1:]) for name, entry in saved["arrays"].items()}
             self._same = all(saved[name] == own[name] for name in ("arrays", "fields"))
             self._moves, self.dropped = _match(saved, own)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise StateError(f"it cannot be read: {error!r}", where="layout") from error
+        if self._rows < 0 or self._block_rows < 1:
+            raise StateError(f"{self._rows} rows in blocks of {self._block_rows}", where="layout")
         self._key_arrays = {
             name: np.zeros(self._rows, dtype=self._dtypes[f"keys.{name}"])
             for name in keys.row_arrays
@@ -193,6 +194,7 @@ def _match(saved: Layout, own: Layout) -> tuple[dict[str, tuple[Indices, Indices
     old: defaultdict[str, list[int]] = defaultdict(list)
     new: defaultdict[str, list[int]] = defaultdict(list)
     said: dict[str, None] = {}  # in order, each once
+    empty: set[str] = set()
     for field in own["fields"]:
         candidates = partners[_key(field)]
         # Of several with one meaning, the one of the same name has the same history.
@@ -201,6 +203,7 @@ def _match(saved: Layout, own: Layout) -> tuple[dict[str, tuple[Indices, Indices
         problem = _problem(field, partner, saved, own)
         if problem or partner is None:
             said[f"{field['label']}: {problem}: starts empty"] = None
+            empty.add(field["label"])
             continue
         for name, spans in field["spans"].items():
             for (to, to_step, _), (start, step, count) in zip(
@@ -211,9 +214,9 @@ def _match(saved: Layout, own: Layout) -> tuple[dict[str, tuple[Indices, Indices
         if field.get("reach_s", 0) > partner.get("reach_s", 0):
             reach = f"reaches back {field['reach_s']:,} s now, {partner['reach_s']:,} s before"
             said[f"{field['label']}: {reach}: goes on with what there is"] = None
-    known = {_key(field) for field in own["fields"]} | {field["label"] for field in own["fields"]}
+    kept = {_key(field) for field in own["fields"]}
     for field in saved["fields"]:
-        if not known & {_key(field), field["label"]}:
+        if _key(field) not in kept and field["label"] not in empty:
             said[f"{field['label']}: is not kept any more: dropped"] = None
     moves = {
         name: (np.array(old[name], dtype=np.int64), np.array(new[name], dtype=np.int64))

@@ -85,7 +85,7 @@ class RowState:
         whole = numbers[numbers < used // size]
         blocks = [StateBlock(f"rows/{number}", {}) for number in numbers.tolist()]
         for name, array in self._arrays().items():
-            in_blocks = array[: used - used % size].reshape(-1, size, *array.shape[1:])
+            in_blocks = array[: used - used % size].reshape(used // size, size, *array.shape[1:])
             # One allocation for all: the system hands out large ones in large pages.
             copies = in_blocks[whole]
             for block, copied in zip(blocks, copies, strict=False):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
@@ -19,8 +20,8 @@ from detectors.compiled import compile_pack
 from detectors.errors import PackError
 from monitor.dlq_arguments import ArgumentError, Place, letter_filter, parse_position
 from monitor.dlq_display import (
-    letter_facts,
-    letter_line,
+    entry_facts,
+    entry_line,
     print_letter,
     print_summary,
     print_tally,
@@ -184,6 +185,8 @@ def redrive(  # noqa: PLR0913 - the parameters are the command's options
     with stop_on(KafkaShellError):
         for source in topics:
             if limit is not None:
+                if sent == limit:
+                    break
                 options = replace(options, limit=limit - sent)
             tally, settled = _redrive(place, source, wanted, options, decoder, dry_run=dry_run)
             sent, letters = sent + tally.sent, letters + tally.letters
@@ -246,14 +249,12 @@ def _list_each(
         for dead_letters in topics.values():
             ledger = load_ledger(committed, dead_letters)
             entries = read_letters(reader, dead_letters, wanted)
-            letters = (entry for entry in entries if isinstance(entry, Letter))
-            for letter in islice(letters, left):
+            for entry in islice(entries, left):
                 left -= 1
-                typer.echo(
-                    json.dumps(letter_facts(letter, ledger))
-                    if as_json
-                    else letter_line(letter, ledger)
-                )
+                if as_json:
+                    _print_json(entry_facts(entry, ledger))
+                else:
+                    typer.echo(entry_line(entry, ledger))
 
 
 def _redrive(
@@ -269,7 +270,7 @@ def _redrive(
     dead_letters = place.dead_letters[source]
     with LogReader(place.brokers) as reader:
         partitions = reader.partitions(source)
-        if not reader.partitions(dead_letters) or options.limit == 0:
+        if not reader.partitions(dead_letters):
             return Tally(), 0
         entries = _watched(dead_letters, read_letters(reader, dead_letters, wanted))
         if dry_run:
@@ -294,7 +295,8 @@ def _redrive(
 
 
 def _place(brokers: str | None, config: Path | None, pack: str | None = None) -> Place:
-    quiet_libraries()
+    # What they say goes to standard error beside ours; what matters of it is in our errors.
+    quiet_libraries(logging.CRITICAL)
     with stop_on(ConfigurationError, exit_code=USAGE):
         settings = load_settings(
             {"pack": pack, "kafka": {"brokers": brokers}}, config=config, environ=os.environ

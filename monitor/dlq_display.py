@@ -10,7 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from monitor.dlq_record import printable, readable_record
-from monitor.kafka.dead_letters import Position
+from monitor.kafka.dead_letters import Letter, Position, Unreadable
 from monitor.kafka.redrive_plan import SENT_OUTCOMES, Outcome
 
 if TYPE_CHECKING:
@@ -20,13 +20,12 @@ if TYPE_CHECKING:
 
     from monitor.kafka.dead_letter_summary import Summary
     from monitor.kafka.dead_letter_verdicts import Verdict
-    from monitor.kafka.dead_letters import Letter
     from monitor.kafka.redrive_ledger import Ledger, LedgerEntry, LedgerNote, Trace
     from monitor.kafka.redrive_plan import Tally
 
 __all__ = [
-    "letter_facts",
-    "letter_line",
+    "entry_facts",
+    "entry_line",
     "print_letter",
     "print_summary",
     "print_tally",
@@ -124,8 +123,11 @@ def summary_facts(summary: Summary, *, limit: int) -> dict[str, Any]:
     }
 
 
-def letter_facts(letter: Letter, ledger: Ledger) -> dict[str, Any]:
-    """A letter in a line, without its bytes."""
+def entry_facts(letter: Letter | Unreadable, ledger: Ledger) -> dict[str, Any]:
+    """An entry in a line, without its bytes, for machines."""
+    if isinstance(letter, Unreadable):
+        at = {"letter": str(letter.at), "written_ms": letter.written_ms}
+        return {**at, "unreadable": letter.message}
     record = letter.record
     return {
         "letter": str(letter.at),
@@ -142,8 +144,11 @@ def letter_facts(letter: Letter, ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def letter_line(letter: Letter, ledger: Ledger) -> str:
+def entry_line(letter: Letter | Unreadable, ledger: Ledger) -> str:
     """The same for people."""
+    if isinstance(letter, Unreadable):
+        why = f"no dead letter: {printable(letter.message)}"
+        return f"{time_text(letter.written_ms)}  {letter.at}  {why}"
     record = letter.record
     again = "  driven again" if ledger.is_redriven(letter.id) else ""
     attempts = ledger.attempts(letter.id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import uuid
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -49,6 +50,7 @@ _log = logging.getLogger(__name__)
 
 _BLOCKS_AT_ONCE: Final = 16
 _FULL_ORDER: Final = 0.5
+_TURNS: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +92,7 @@ class CheckpointContext:
     offload: Callable[[Callable[[], Any]], Awaitable[Any]] = offload_to_thread
     failpoint: Failpoint = no_failpoint
     clock: Callable[[], float] = time.monotonic
+    new_writer: Callable[[], str] = lambda: uuid.uuid4().hex[:8]
 
 
 @dataclass(slots=True)
@@ -131,6 +134,8 @@ class PartitionCheckpoints:
         self._published_bounds = 0
         self._written = _Written()
         self._garbage: set[str] = set()
+        # A static member that comes back gets the generation it had: that alone is no name.
+        self._writer = context.new_writer()
         self._sequence = 0
         self._committed: object = None
         self._committing = asyncio.Lock()
@@ -167,10 +172,12 @@ class PartitionCheckpoints:
         self._bounds, self._published_bounds = _bounds(progress)
         self._reached(progress.position)
         self._garbage = set(self._unreferenced())
-        self._started_s = self._clock()
+        now_s = self._clock()
+        # Partitions take turns: their first checkpoints come at different times.
+        self._started_s = now_s - self._settings.interval_s * (self.partition % _TURNS) / _TURNS
         self._observer.restored(
             self.partition,
-            elapsed_s=self._started_s - started_s,
+            elapsed_s=now_s - started_s,
             rows=rows,
             replayed=len(self._bounds),
         )
@@ -297,7 +304,7 @@ class PartitionCheckpoints:
         snapshot = self._pipeline.snapshot()
         self._busy_s = self._clock() - self._started_s
         self._sequence += 1
-        checkpoint = f"{self.generation}-{self._sequence}"
+        checkpoint = f"{self.generation}-{self._writer}-{self._sequence}"
         cuts = self._order.close()
         write = self._write(checkpoint, snapshot, self._order.position, cuts)
         self._writing = asyncio.create_task(write, name=f"checkpoint-{self.partition}")
@@ -325,7 +332,7 @@ class PartitionCheckpoints:
         """Stop writing. What was written so far is not part of any checkpoint."""
         if self._writing is not None:
             self._writing.cancel()
-            await asyncio.wait({self._writing})
+            await asyncio.gather(self._writing, return_exceptions=True)
 
     async def _write(
         self, checkpoint: str, snapshot: PipelineSnapshot, position: dict[str, int], cuts: int

@@ -14,6 +14,9 @@ together. What makes it happen at most once, whatever is killed when:
    a batch whose transaction was aborted. Whoever begins next looks for the letters that are claimed
    but not entered, by the header with their origin, from the claimed offset on. Those found are
    entered, the claims of the others are taken back.
+5. It need not look for long: the transaction (3) begins with a record to the ledger. If by the
+   broker's clock that is more than a minute after the claim, the process was paused, and nothing
+   is sent; and the broker itself ends a transaction after half a minute.
 
 A transaction alone (3) would do for readers of committed records; a marker without one can be
 lost between the two writes; committed offsets cannot say "these, but not those between them",
@@ -74,6 +77,7 @@ _CONNECT_TIMEOUT_MS: Final = 10_000
 _TRANSACTION_TIMEOUT_MS: Final = 30_000
 _ACKNOWLEDGE_S: Final = 30.0
 _CLOSE_S: Final = 5.0
+_CLAIM_MS: Final = 60_000
 _SETTLE_MS: Final = 600_000
 _FENCED: Final = (ProducerFencedError, InvalidProducerEpochError)
 
@@ -110,7 +114,7 @@ class Redriver:
         self.sent = 0
 
     def __enter__(self) -> Self:
-        create_topics(self._brokers, [self._ledger_topic])
+        self._make_ledger()
         self._reader = LogReader(self._brokers)
         try:
             self._begin()
@@ -141,9 +145,9 @@ class Redriver:
         assert len({letter.id for letter in letters}) == len(letters) <= BATCH_LETTERS
         ends = self._reader.ends(self._source, {letter.id.partition for letter in letters})
         claims = [self._claim(letter, ends[letter.id.partition]) for letter in letters]
-        self._transact(lambda: self._enter(claims))
+        claimed_ms = self._transact(lambda: self._enter(claims))
         self._failpoint("letters-claimed")
-        self._transact(lambda: self._send_and_enter(letters, claims))
+        self._transact(lambda: self._send_and_enter(letters, claims, claimed_ms))
         self._failpoint("letters-entered")
         self.sent += len(letters)
 
@@ -157,7 +161,16 @@ class Redriver:
             from_offset=from_offset,
         )
 
-    def _send_and_enter(self, letters: Sequence[Letter], claims: Sequence[LedgerEntry]) -> None:
+    def _send_and_enter(
+        self, letters: Sequence[Letter], claims: Sequence[LedgerEntry], claimed_ms: int
+    ) -> int:
+        # This opens the transaction: from here on the broker watches the time.
+        paused_ms = self._enter(claims[:1]) - claimed_ms
+        if paused_ms > _CLAIM_MS:
+            raise RedriveError(
+                f"the re-drive of {self._dead_letters} was paused for {paused_ms / 1_000:.0f} s "
+                f"before a batch, it stopped after {self.sent} letters; run it again"
+            )
         places = self._acknowledged(
             self._producer.send(
                 self._source,
@@ -169,15 +182,18 @@ class Redriver:
             for letter, claim in zip(letters, claims, strict=True)
         )
         self._failpoint("letters-sent")
-        self._enter(
+        return self._enter(
             _entered(claim, place.offset, place.timestamp)
             for claim, place in zip(claims, places, strict=True)
         )
 
-    def _enter(self, entries: Iterable[LedgerEntry]) -> None:
-        """Write to the ledger, in the transaction that is open."""
+    def _enter(self, entries: Iterable[LedgerEntry]) -> int:
+        """Write to the ledger, in the transaction that is open; the broker's time when it had it.
+
+        It is -1 where there are no entries.
+        """
         entries = list(entries)
-        self._acknowledged(
+        written = self._acknowledged(
             self._producer.send(
                 self._ledger_topic.name,
                 key=entry.key,
@@ -188,6 +204,7 @@ class Redriver:
         )
         for entry in entries:
             self.ledger.note(entry, -1)
+        return max((place.timestamp for place in written), default=-1)
 
     # -- what an interrupted re-drive left
 
@@ -205,14 +222,15 @@ class Redriver:
             self._transact(lambda: self._enter_settled(found, missing))
         self.settled = len(found)
 
-    def _enter_settled(self, found: Sequence[LedgerEntry], missing: Sequence[LetterId]) -> None:
-        self._enter(found)
+    def _enter_settled(self, found: Sequence[LedgerEntry], missing: Sequence[LetterId]) -> int:
+        entered_ms = self._enter(found)
         self._acknowledged(
             self._producer.send(self._ledger_topic.name, key=ledger_key(letter), partition=0)
             for letter in missing
         )
         for letter in missing:
             self.ledger.forget_claim(letter)
+        return entered_ms
 
     def _find(self, partition: int, claims: Sequence[Claim]) -> Iterator[LedgerEntry]:
         """The claimed letters that are in their partition, with the place they have there."""
@@ -220,7 +238,7 @@ class Redriver:
         if partition not in self._reader.partitions(self._source):
             return
         claimed = {claim.entry.letter: claim.entry for claim in claims}
-        # The broker ends a transaction after half a minute: nothing of it comes later than this.
+        # A minute until its transaction, half a minute in it; the rest is for clocks that differ.
         last_ms = max(claim.claimed_ms for claim in claims) + _SETTLE_MS
         start = min(claim.entry.from_offset for claim in claims)
         _, stop = self._reader.bounds(self._source, partition)
@@ -233,6 +251,14 @@ class Redriver:
                 yield _entered(claim, record.offset, record.timestamp_ms)
             if not claimed:
                 return
+
+    def _make_ledger(self) -> None:
+        (status,) = create_topics(self._brokers, [self._ledger_topic])
+        if status.differences:
+            raise RedriveError(
+                f"the ledger {status.name} is not as it must be, or it forgets what was sent: "
+                f"{'; '.join(status.differences)}; set that with kafka-configs.sh"
+            )
 
     # -- the producer
 
@@ -260,22 +286,24 @@ class Redriver:
                 f"floodwatch-redrive-{self._dead_letters})?"
             ) from error
 
-    def _transact(self, write: Callable[[], None]) -> None:
-        """Run ``write`` as one transaction.
+    def _transact(self, write: Callable[[], int]) -> int:
+        """Run ``write`` as one transaction; returns what it does.
 
         One that fails is left open: the broker ends it after half a minute, and the next re-drive
         at once.
         """
         try:
             self._producer.begin_transaction()
-            write()
+            written = write()
             self._producer.commit_transaction()
         except KafkaError as error:
             raise RedriveError(self._what_failed(error)) from error
+        return written
 
     def _what_failed(self, error: KafkaError) -> str:
         again = "what is sent is known or will be found: running it again sends nothing twice"
-        if _is_fenced(error):
+        # Whatever is asked of a refused producer afterwards fails without saying why.
+        if _is_fenced(error) or _is_fenced(self._producer._transaction_manager.last_error):
             return (
                 f"another re-drive of {self._dead_letters} has begun, this one stopped after "
                 f"{self.sent} letters; {again}"

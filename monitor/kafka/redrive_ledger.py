@@ -158,7 +158,6 @@ def ledger_topic(dead_letters: str) -> TopicSpec:
         {
             "cleanup.policy": "compact,delete",
             "retention.ms": str(_RETENTION_MS),
-            "max.compaction.lag.ms": str(_DAY_MS),
             "message.timestamp.type": "LogAppendTime",
         },
     )

@@ -11,6 +11,7 @@ import argparse
 import json
 import secrets
 import shutil
+import signal
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -40,12 +41,14 @@ _SHORT_EVENTS: Final = 60_000
 _FULL_SEEDS: Final = 600
 _SHORT_SEEDS: Final = 20
 _SURPLUS: Final = 1.25
+_INTERRUPTED: Final = 130
 _REPORT_EVERY_S: Final = 0.1
 
 
 def main() -> int:
     """Run, print and write; 1 when something was lost or could not be measured."""
     options = _parse()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what was started, as Ctrl-C
     console = Console()
     shutil.rmtree(_FOLDER, ignore_errors=True)
     _FOLDER.mkdir(parents=True)
@@ -69,6 +72,8 @@ def main() -> int:
     except (ChaosError, BrokerError, JarsError) as error:
         _plainly(console, f"{error}\nSeed {options.seed}; what happened is in {_FOLDER}")
         return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
     failed = failures(figures, verdicts, full=not options.short)
     print_figures(console, figures, failed)
     _RESULT.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

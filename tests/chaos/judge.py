@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from detectors.compiled import compile_pack
+from detectors.stages import UserStage
 from detectors.state import state_digest
 from detectors.topology import Topology
 from monitor.packs import load_pack
@@ -14,6 +15,7 @@ from monitor.pipeline import warm_up
 from tests.chaos.control import ControlFigures, judge_control
 from tests.chaos.errors import ChaosError
 from tests.chaos.final_state import read_final_state
+from tests.chaos.history import compare_with_history
 from tests.chaos.oracle import expect, read_log
 from tests.chaos.place import PARTITIONS
 from tests.chaos.published import (
@@ -62,6 +64,7 @@ class Verdict:
     duplicates: dict[str, int] = field(default_factory=dict)
     published: dict[str, int] = field(default_factory=dict)
     store_rows: dict[str, int] = field(default_factory=dict)
+    stages: list[UserStage] = field(default_factory=list)
     control: ControlFigures | None = None
     distinct: dict[str, int] = field(default_factory=dict)
 
@@ -144,6 +147,7 @@ def _judge_partition(
             PartitionVerdict(partition, records, 0, records, 0, None, "", wanted, 0, 0, str(error))
         )
         return
+    verdict.stages.append(state.stage)
     digest = state_digest(state.stage)
     equal = digest == wanted if outcome.section.exact else None
     counted = miscount(topology, state.stage, one_pass.stage, log.newest_by_key())
@@ -176,6 +180,9 @@ def _judge_published(verdict: Verdict, expected: Mapping[str, Mapping[str, bytes
         if outcome.section.exact:
             verdict.comparisons[topic] = compare(published, expected[topic])
     alerts, decisions, incidents = topics
+    if not outcome.section.exact and len(verdict.stages) == PARTITIONS:
+        by_state = compare_with_history(verdict.stages, alerts, incidents)
+        verdict.comparisons = {comparison.topic: comparison for comparison in by_state}
     verdict.distinct = {
         "alerts": len(alerts.copies),
         "decisions": len(decisions.copies),

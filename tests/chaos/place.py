@@ -20,7 +20,8 @@ from tests.kafka import create_topic
 
 __all__ = ["PARTITIONS", "Place"]
 
-PARTITIONS: Final = 4
+PARTITIONS: Final = 6
+"""Twice as many as workers: Faust gives every worker two, so that whoever is struck has some."""
 _CHECKPOINT_INTERVAL_S: Final = 2.0
 """Shorter than by default: more checkpoints to be killed in."""
 

@@ -20,6 +20,7 @@ from tests.chaos.figures import ZEROS, broker_figures
 from tests.chaos.final_state import read_final_state
 from tests.chaos.judge import Verdict
 from tests.chaos.oracle import expect, read_log
+from tests.chaos.place import PARTITIONS
 from tests.chaos.plan import short_plan
 from tests.chaos.published import compare, read_published
 from tests.chaos.report import Reporter
@@ -82,7 +83,7 @@ def test_the_comparison_notices_one_event_and_one_alert(verdict: Verdict) -> Non
     assert state_digest(state.stage) != state_digest(one_less.stage)
     counted = miscount(topology, state.stage, one_less.stage, log.newest_by_key())
     assert (counted.lost, counted.doubled) == (0, 1)
-    published = read_published(place.bootstrap, place.names.alerts, 4)
+    published = read_published(place.bootstrap, place.names.alerts, PARTITIONS)
     expected = {name: copies[0] for name, copies in published.copies.items()}
     removed, altered = sorted(expected)[:2]
     compared = compare(published, {**expected, "alr_none": b"{}", altered: b"{}"})

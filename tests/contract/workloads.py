@@ -58,9 +58,10 @@ _PACK: Final = compile_pack(small_pack())
 
 
 def _user_stage(made: type[UserStage]) -> UserStage:
-    """Small bounds, so that keys and incidents are evicted and alerts are shed."""
+    """Small bounds, so that keys and incidents are evicted and alerts are shed; small blocks."""
     stage = made(_PACK, max_users=40, block_rows=8)
     stage.incidents.capacity = 25
+    stage.incidents._places.block_size = 2
     rule_ids = [rule.spec.id for rule in _PACK.rules.rules]
     stage.alert_budget = AlertBudget.of(rule_ids, AlertBound(per_minute=1, burst=20))
     return stage

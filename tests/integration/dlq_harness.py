@@ -27,6 +27,31 @@ from monitor.kafka.topics import TopicNames, TopicSpec, create_topics
 __all__ = ["PARTITIONS", "Place", "killed_redrive"]
 
 PARTITIONS = 3
+PACK = {
+    "features.yaml": """\
+windows: {1h: {panes: 4}, 24h: {panes: 4}}
+features:
+  - {name: shares, kind: count, where: "type = 'share.created'", windows: [1h, 24h]}
+""",
+    "limits.yaml": """\
+default_tier: free
+decision: 1m
+actions: {share: "type = 'share.created'"}
+limits: [{name: per_minute, action: share, per: 1m, allow: {free: 600}}]
+""",
+    "rules.yaml": """\
+rules:
+  - id: many-shares
+    title: Many shares
+    when: "shares_1h >= 1000"
+    severity: low
+    cooldown: 10m
+    runbook: docs/runbooks/none.md
+    cases:
+      - {name: many, fires: true, columns: {shares_1h: 1000}}
+      - {name: few, fires: false, columns: {shares_1h: 999}}
+""",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +125,14 @@ class Place:
 
 
 def write_settings(bootstrap: str, names: TopicNames, folder: Path) -> Path:
-    """A configuration file."""
+    """A configuration file, with a pack that loads quickly."""
+    pack = folder / "pack"
+    pack.mkdir()
+    for name, text in PACK.items():
+        (pack / name).write_text(text, "utf-8")
     listed = "\n".join(f"    {field}: {getattr(names, field)}" for field in TopicNames.__slots__)
     path = folder / "floodwatch.yaml"
-    path.write_text(
-        f"kafka:\n  brokers: {bootstrap}\n  topics:\n{listed}\nmetrics: {{port: 0}}\n", "utf-8"
-    )
+    path.write_text(f"pack: {pack}\nkafka:\n  brokers: {bootstrap}\n  topics:\n{listed}\n", "utf-8")
     return path
 
 

@@ -23,7 +23,7 @@ from monitor.kafka.chunks import Columns, PartitionPosition, split_columns
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from monitor.kafka.chunks import Chunk
     from tests.simulation.broker import Broker
@@ -83,8 +83,8 @@ class SimulatedConsumer:
 
     # -- what a session uses
 
-    def assignment(self) -> frozenset[TP]:
-        return self._assignment | self._changelogs
+    def assignment(self) -> Collection[TP]:
+        return sorted(self._assignment | self._changelogs)  # a set has no order that replays
 
     def is_chunked(self, tp: TP) -> bool:
         return tp.topic in self._topics
@@ -205,7 +205,7 @@ class SimulatedConsumer:
                 return self._group.committed(partition)
 
             found = await self._persistently("seek", serve)
-            for tp in self._assignment:
+            for tp in sorted(self._assignment):
                 if tp.partition == partition:
                     first = self._broker.inputs[tp].start
                     self._next[tp] = found[tp.topic].offset if tp.topic in found else first

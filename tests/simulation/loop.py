@@ -47,7 +47,7 @@ class Process:
         self.alive = True
         self.paused = False
         self.ready: deque[asyncio.Handle] = deque()
-        self.tasks: set[asyncio.Task[Any]] = set()
+        self.tasks: dict[asyncio.Task[Any], None] = {}  # in order, unlike a set
         self.context = parent
         self.context.run(_PROCESS.set, self)
 
@@ -169,8 +169,8 @@ class SimulationLoop(asyncio.BaseEventLoop):
         tasks = self._owner(context).tasks
         label = None if name is None else str(name)
         task: asyncio.Task[_T] = asyncio.Task(coro, loop=self, name=label, context=context)
-        tasks.add(task)
-        task.add_done_callback(tasks.discard, context=context)
+        tasks[task] = None
+        task.add_done_callback(lambda done: tasks.pop(done, None), context=context)
         return task
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:

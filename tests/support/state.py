@@ -6,9 +6,12 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 
-from detectors.state import Layout, Snapshot, StateBlock
+import numpy as np
 
-__all__ = ["Composed"]
+from detectors.stages import UserStage
+from detectors.state import Layout, Restored, Snapshot, StateBlock
+
+__all__ = ["Composed", "check_fields"]
 
 
 @dataclass(slots=True)
@@ -45,3 +48,35 @@ class Composed:
                 digest.update(f"{name} {array_name} {array.dtype.str} {array.shape};".encode())
                 digest.update(array.tobytes())
         return digest.hexdigest()
+
+
+def check_fields(stage: UserStage, restored: Restored, oracle: UserStage) -> set[str]:
+    """Each field holds what it does in a stage that always had this pack, or nothing if so said.
+
+    Returns the labels of those that start empty.
+    """
+    used = len(stage.keys)
+    assert stage.keys.keys.tolist() == oracle.keys.keys.tolist()
+    said_empty = set()
+    fresh = UserStage(stage.pack, stage.keys.capacity)
+    for part in ("features", "limiter"):
+        getattr(fresh, part).clear_rows(slice(0, used))
+        for kept in getattr(stage, part).fields:
+            prefix = f"{kept.label}: "
+            empty = any(
+                said.startswith(prefix) and said.endswith("starts empty")
+                for said in restored.dropped
+            )
+            said_empty |= {kept.label} if empty else set()
+            for name, spans in kept.spans.items():
+                got, expected = (
+                    getattr(one, part).row_arrays[name][:used].reshape(used, -1)
+                    for one in (stage, fresh if empty else oracle)
+                )
+                for start, step, count in spans:
+                    columns = range(start, start + step * count, step)
+                    assert np.array_equal(got[:, columns], expected[:, columns]), kept.label
+    assert np.array_equal(
+        stage.features.state.newest_pane[:used], oracle.features.state.newest_pane[:used]
+    )
+    return said_empty

@@ -1,4 +1,4 @@
-"""Checkpoints of a partition: what is written, what is restored, what is refused, what is forgotten.
+"""Checkpoints of a partition: what is written, restored, refused and forgotten.
 
 The deterministic simulation (tests/simulation) drives all of this through crashes; here are the
 single steps.
@@ -115,6 +115,7 @@ def start(
         observer=IgnoringObserver(),
         settings=CheckpointSettings(**settings),
         offload=_inline,
+        new_writer=lambda: "w",
     )
     return pipeline, PartitionCheckpoints(0, generation, pipeline, context)
 
@@ -140,7 +141,7 @@ def with_one_checkpoint() -> World:
 
 def test_a_checkpoint_is_restored_by_the_next_generation() -> None:
     world = with_one_checkpoint()
-    assert world.log == ["put 0/1-1/even", "put 0/1-1/odd", "put 0/1-1/manifest", "commit"]
+    assert world.log == ["put 0/1-w-1/even", "put 0/1-w-1/odd", "put 0/1-w-1/manifest", "commit"]
 
     async def run() -> Counters:
         pipeline, checkpoints = start(world, generation=2)
@@ -155,8 +156,8 @@ def test_a_checkpoint_is_restored_by_the_next_generation() -> None:
 
 def test_only_what_changed_is_written_and_only_what_nobody_needs_is_forgotten() -> None:
     world = with_one_checkpoint()
-    world.blocks["0/1-9/even"] = b"of a checkpoint that never became valid"
-    world.blocks["0/7-1/even"] = b"of a newer generation: not ours to forget"
+    world.blocks["0/1-w-9/even"] = b"of a checkpoint that never became valid"
+    world.blocks["0/7-w-1/even"] = b"of a newer generation: not ours to forget"
 
     async def run() -> None:
         pipeline, checkpoints = start(world, generation=2)
@@ -167,14 +168,19 @@ def test_only_what_changed_is_written_and_only_what_nobody_needs_is_forgotten() 
 
     asyncio.run(run())
     assert world.log == [
-        "put 0/2-1/odd",
-        "put 0/2-1/manifest",
+        "put 0/2-w-1/odd",
+        "put 0/2-w-1/manifest",
         "commit",
-        "tombstone 0/1-1/manifest",
-        "tombstone 0/1-1/odd",
-        "tombstone 0/1-9/even",
+        "tombstone 0/1-w-1/manifest",
+        "tombstone 0/1-w-1/odd",
+        "tombstone 0/1-w-9/even",
     ]
-    assert sorted(world.blocks) == ["0/1-1/even", "0/2-1/manifest", "0/2-1/odd", "0/7-1/even"]
+    assert sorted(world.blocks) == [
+        "0/1-w-1/even",
+        "0/2-w-1/manifest",
+        "0/2-w-1/odd",
+        "0/7-w-1/even",
+    ]
 
 
 def test_many_checkpoints_leave_no_more_keys_than_one() -> None:
@@ -238,6 +244,27 @@ def test_who_comes_from_an_older_generation_can_write_but_nothing_points_to_it()
     asyncio.run(run())
 
 
+def test_a_static_member_that_comes_back_in_its_generation_writes_under_other_keys() -> None:
+    """Kafka lets it go on in the same generation; the one before may still be writing."""
+    world = with_one_checkpoint()
+    before = set(world.blocks)
+
+    async def run() -> None:
+        pipeline = Counters()
+        context = CheckpointContext(
+            blocks=world, offsets=world, observer=IgnoringObserver(), offload=_inline
+        )
+        again = PartitionCheckpoints(0, 1, pipeline, context)
+        await again.restore()
+        apply(pipeline, again, 5, 6)
+        again.begin()
+        await again.written()
+
+    asyncio.run(run())
+    assert world.blocks.keys() - before, "World refuses a key that is written twice"
+    assert all(key.split("/")[1] != "1-w-1" for key in world.blocks.keys() - before)
+
+
 def restore_fails(world: World, generation: int = 2) -> str:
     async def run() -> None:
         await start(world, generation)[1].restore()
@@ -249,7 +276,7 @@ def restore_fails(world: World, generation: int = 2) -> str:
 
 def test_a_missing_block_is_refused_by_name() -> None:
     world = with_one_checkpoint()
-    del world.blocks["0/1-1/odd"]
+    del world.blocks["0/1-w-1/odd"]
     message = restore_fails(world)
     assert "1 of 2 blocks are missing or damaged (odd)" in message
     assert "reset the offsets" in message
@@ -257,13 +284,13 @@ def test_a_missing_block_is_refused_by_name() -> None:
 
 def test_a_damaged_block_is_refused_by_name() -> None:
     world = with_one_checkpoint()
-    world.blocks["0/1-1/odd"] = world.blocks["0/1-1/even"]
+    world.blocks["0/1-w-1/odd"] = world.blocks["0/1-w-1/even"]
     assert "missing or damaged (odd)" in restore_fails(world)
 
 
 def test_a_missing_manifest_is_refused_but_not_one_of_a_newer_generation() -> None:
     world = with_one_checkpoint()
-    del world.blocks["0/1-1/manifest"]
+    del world.blocks["0/1-w-1/manifest"]
     assert "its manifest is not in the changelog" in restore_fails(world)
 
     async def run() -> None:
@@ -275,8 +302,8 @@ def test_a_missing_manifest_is_refused_but_not_one_of_a_newer_generation() -> No
 
 def test_a_manifest_of_a_newer_version_is_refused() -> None:
     world = with_one_checkpoint()
-    key = manifest_key(0, "1-1")
-    manifest = decode_manifest("1-1", world.blocks[key])
+    key = manifest_key(0, "1-w-1")
+    manifest = decode_manifest("1-w-1", world.blocks[key])
     newer = type(manifest)(**{**_fields(manifest), "format": 2})
     world.blocks[key] = encode_manifest(newer)
     assert "has format 2, this version reads 1" in restore_fails(world)

@@ -119,6 +119,8 @@ def test_blocks_that_do_not_belong(snapshot: Snapshot, name: str, said: str) -> 
         ({"stage": "trace"}, "layout: the state of a 'trace' stage cannot become that of a 'user'"),
         ({"fields": None}, "layout: it cannot be read: "),
         ({"arrays": {}}, "layout: it cannot be read: "),
+        ({"rows": -1}, "layout: -1 rows in blocks of 8"),
+        ({"block_rows": 0}, "layout: 20 rows in blocks of 0"),
         ({"rows": 21}, "rows/2: array 'keys.key' has shape (4,) instead of (5,)"),
     ],
 )

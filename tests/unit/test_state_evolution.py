@@ -18,7 +18,7 @@ from detectors.stages import UserStage
 from detectors.state import Restored
 from detectors.topology import Topology
 from tests.support.events import REQUESTED, random_events, small_pack
-from tests.support.state import Composed
+from tests.support.state import Composed, check_fields
 
 USERS: Final = 30
 EVENTS: Final = EventBatch.of(random_events(5, 2_000, USERS, spacing_ms=3_000, late_share=0.0))
@@ -46,38 +46,6 @@ def moved(
     # As from a store: the layout has been JSON, blocks come in any order.
     layout = msgspec.json.decode(msgspec.json.encode(snapshot.layout))
     return stage, stage.restore(layout, reversed(snapshot.changed))
-
-
-def check_fields(stage: UserStage, restored: Restored, oracle: UserStage) -> set[str]:
-    """Each field holds what a stage that always had this pack holds, or nothing if that was said.
-
-    Returns the labels of those that start empty.
-    """
-    used = len(stage.keys)
-    assert stage.keys.keys.tolist() == oracle.keys.keys.tolist()
-    said_empty = set()
-    fresh = stage_of(stage.pack.pack)
-    for part in ("features", "limiter"):
-        getattr(fresh, part).clear_rows(slice(0, used))
-        for field in getattr(stage, part).fields:
-            prefix = f"{field.label}: "
-            empty = any(
-                said.startswith(prefix) and said.endswith("starts empty")
-                for said in restored.dropped
-            )
-            said_empty |= {field.label} if empty else set()
-            for name, spans in field.spans.items():
-                got, expected = (
-                    getattr(one, part).row_arrays[name][:used].reshape(used, -1)
-                    for one in (stage, fresh if empty else oracle)
-                )
-                for start, step, count in spans:
-                    columns = range(start, start + step * count, step)
-                    assert np.array_equal(got[:, columns], expected[:, columns]), field.label
-    assert np.array_equal(
-        stage.features.state.newest_pane[:used], oracle.features.state.newest_pane[:used]
-    )
-    return said_empty
 
 
 def feature(name: str, **changes: Any) -> Pack:  # noqa: ANN401 - its fields
@@ -195,6 +163,17 @@ def test_features_that_mean_something_else(new: Pack, empty: list[str], said: st
     stage, restored = moved(new)
     assert sorted(check_fields(stage, restored, after(new))) == [f"feature {n}" for n in empty]
     assert said in restored.dropped
+
+
+def test_a_name_that_changes_hands() -> None:
+    """Meaning counts, not the name: whose values are no longer wanted is said."""
+    young, share = "account_age_days < 3", "type = 'share.created'"
+    one = feature("young", where=share)
+    old = replace(one, features=(*one.features, FeatureSpec("other", "count", ("1h",), young)))
+    stage, restored = moved(PACK, old)
+    assert restored.dropped == ("feature young_1h: is not kept any more: dropped",)
+    assert not check_fields(stage, restored, after(PACK))
+    assert values(stage, ["young_1h"]).equals(values(after(PACK), ["young_1h"]))
 
 
 def test_a_derived_column_is_part_of_what_reads_it() -> None:
@@ -377,10 +356,15 @@ def test_incidents_of_a_rule_with_another_title_go_on_under_it() -> None:
 
 def test_less_room_keeps_the_keys_that_would_be_evicted_last() -> None:
     """Protected ones first, each group by last use; their rows come along, the rest is said."""
-    room = 7
-    old = after(PACK)
-    stage, restored = moved(PACK, max_users=room)
+    room = 27
+    old = stage_of(PACK, max_users=USERS)
+    old.process(FIRST)
+    snapshot = old.snapshot()
+    stage = stage_of(PACK, max_users=room)
+    restored = stage.restore(snapshot.layout, snapshot.changed)
     stamps = old.keys.row_arrays["stamp"][: len(old.keys)].astype(np.int64)
+    assert len(stamps) == USERS
+    assert 0 < (stamps & 1).sum() < room, "some are protected, not all"
     best = sorted(range(len(stamps)), key=lambda row: (stamps[row] & 1, stamps[row]))[-room:]
     assert stage.keys.keys.tolist() == [int(old.keys.keys[row]) for row in sorted(best)]
     for new_row, row in enumerate(sorted(best)):

@@ -18,7 +18,7 @@ BENCH ?=
 CHAOS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test check format kafka bench chaos schema clean python
+.PHONY: help setup lock demo test check format kafka bench chaos fuzz schema clean python
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ bench: python ## Compare the worker with its peers on one broker (build/bench.js
 
 chaos: setup ## Kill, freeze and move workers about; nothing may be lost (build/chaos.json)
 	$(RUN) tests.chaos $(CHAOS)
+
+fuzz: setup ## A million damaged records: each processed, late or a dead letter
+	$(RUN) tests.fuzz
 
 schema: setup ## Write docs/schema anew from the code
 	$(RUN) monitor.wire.json_schema docs/schema

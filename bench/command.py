@@ -55,9 +55,7 @@ def main() -> int:
         cores = Cores.divide()
         os.sched_setaffinity(0, cores.others)
         with tempfile.TemporaryDirectory(prefix="floodwatch-bench-") as folder:
-            console.print(f"simulating {sizes.events:,} events")
-            corpus = make_corpus(Path(folder), sizes.events)
-            figures = _measure(options.only, corpus, sizes, cores, console)
+            figures = _measure(options.only, Path(folder), sizes, cores, console)
     except BenchError as error:
         print(error, file=sys.stderr)
         return 1
@@ -68,25 +66,46 @@ def main() -> int:
 
 
 def _measure(
-    names: list[str], corpus: Corpus, sizes: Sizes, cores: Cores, console: Console
+    names: list[str], folder: Path, sizes: Sizes, cores: Cores, console: Console
 ) -> dict[str, object]:
     """All figures of ``build/bench.json``; the tables are printed on the way."""
     figures: dict[str, object] = {}
     machine = describe_machine(cores)  # Now: its load is that of others.
+    if _RECOVERY in names:
+        figures |= _recovery(sizes.keys, cores, console)
+    if set(names) - {_RECOVERY}:
+        console.print(f"simulating {sizes.events:,} events")
+        corpus = make_corpus(folder, sizes.events)
+        figures["bytes_per_event"] = round(corpus.bytes_per_event)
+        figures |= _beside_peers_and_alone(names, corpus, sizes, cores, console)
+    return {
+        **figures,
+        "partitions": PARTITIONS,
+        "machine": machine,
+        "versions": versions(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _recovery(keys: int, cores: Cores, console: Console) -> dict[str, object]:
+    figures = measure_recovery(keys, cores.measured, console.print)
+    whole_s, own_s = figures["recovery_s"], figures["recovery_without_start_s"]
+    console.print(
+        f"recovery of {keys:,} users: {whole_s:.1f} s from the start of the process, "
+        f"{own_s:.1f} s from its first answer"
+    )
+    return {**{name: round(value, 1) for name, value in figures.items()}, "recovery_keys": keys}
+
+
+def _beside_peers_and_alone(
+    names: list[str], corpus: Corpus, sizes: Sizes, cores: Cores, console: Console
+) -> dict[str, object]:
+    figures: dict[str, object] = {}
     contenders = [contender for contender in CONTENDERS if contender.name in names]
     if contenders:
         results = run_rounds(contenders, corpus.ndjson, sizes, cores, console.print)
         print_contenders(console, contenders, results)
         figures |= summarise(results)
-    if _RECOVERY in names:
-        recovery = measure_recovery(sizes.keys, cores.measured, console.print)
-        whole_s, own_s = recovery["recovery_s"], recovery["recovery_without_start_s"]
-        console.print(
-            f"recovery of {sizes.keys:,} users: {whole_s:.1f} s from the start of the process, "
-            f"{own_s:.1f} s from its first answer"
-        )
-        figures |= {name: round(seconds, 1) for name, seconds in recovery.items()}
-        figures["recovery_keys"] = sizes.keys
     alone = [name for name in ALONE if name in names]
     if alone:
         spreads = measure_alone(alone, corpus, sizes, cores.measured, console.print)
@@ -96,14 +115,7 @@ def _measure(
             name: {"low": round(spread.low), "high": round(spread.high)}
             for name, spread in spreads.items()
         }
-    return {
-        **figures,
-        "bytes_per_event": round(corpus.bytes_per_event),
-        "partitions": PARTITIONS,
-        "machine": machine,
-        "versions": versions(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    return figures
 
 
 def _names(text: str) -> list[str]:

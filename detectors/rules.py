@@ -103,6 +103,9 @@ class Rules:
     def held(self, frame: pl.DataFrame, eligible: npt.NDArray[np.bool_]) -> Held:
         """Evaluate every rule at every ``eligible`` row of ``frame`` (n rows)."""
         errors: dict[str, str] = {}
+        if not self.rules:
+            nothing = np.zeros(0, dtype=np.int64)
+            return Held(nothing, nothing, errors)
         matrix = np.zeros((len(frame), len(self.rules)), dtype=np.bool_)
         try:
             # A rule can be a constant; with a column beside it, it gets as many rows.

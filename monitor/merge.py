@@ -148,8 +148,14 @@ class Merger:
             frame, first, last = self._merge(names, counts, limit)
             in_order = first >= self._last
             self._last = last
-        applied = {name: source.applied for name, source in self._sources.items()}
-        return Merged(frame, {n: at for n, at in applied.items() if at is not None}, in_order)
+        return Merged(frame, self._applied(bound), in_order)
+
+    def _applied(self, bound: Mapping[str, int] | None) -> dict[str, int]:
+        """By source, where what was not taken begins; no further than the bound."""
+        applied = {n: s.applied for n, s in self._sources.items() if s.applied is not None}
+        if bound is None:
+            return applied
+        return {name: min(at, bound[name]) for name, at in applied.items() if name in bound}
 
     def _complete(self, bound: Mapping[str, int]) -> set[str]:
         """The sources that were pushed up to ``bound``."""

@@ -150,6 +150,9 @@ class Metrics:
         self._restoring.observe(elapsed_s)
         self._restored_rows.inc(rows)
         self._checkpoint_s[partition] = self._clock()
+        stage = self._stages[partition]() if partition in self._stages else None
+        if stage is not None:  # what it evicted before was counted before
+            self._evicted[partition] = (stage.keys.evicted, stage.incidents.evicted)
 
     def watch_stage(self, partition: int, stage: UserStage) -> None:
         """Show the size of a partition's state from now on, until the stage is gone."""

@@ -93,6 +93,8 @@ class CheckpointContext:
     failpoint: Failpoint = no_failpoint
     clock: Callable[[], float] = time.monotonic
     new_writer: Callable[[], str] = lambda: uuid.uuid4().hex[:8]
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Whose snapshot is in memory: one at a time, as it may be as large as the state itself."""
 
 
 @dataclass(slots=True)
@@ -129,6 +131,7 @@ class PartitionCheckpoints:
         self._offload = context.offload
         self._failpoint = context.failpoint
         self._clock = context.clock
+        self._turn = context.turn
         self._order = TakenOrder(Progress({}))
         self._bounds: list[Position] = []
         self._published_bounds = 0
@@ -295,19 +298,27 @@ class PartitionCheckpoints:
         """Whether it is time for a checkpoint, and there is something to write."""
         if self._writing is not None or self._bounds or not self._order.moved:
             return False
+        if self._turn.locked():
+            return False
         pause_s = max(self._settings.interval_s, self._busy_s / self._settings.share)
         return self._clock() - self._started_s >= pause_s or self._order.fill >= _FULL_ORDER
 
-    def begin(self) -> None:
-        """Take a snapshot now and write it while work goes on; see ``check``."""
-        self._started_s = self._clock()
-        snapshot = self._pipeline.snapshot()
+    async def begin(self) -> None:
+        """Take a snapshot, once it is our turn, and write it while work goes on; see ``check``."""
+        await self._turn.acquire()
+        try:
+            self._started_s = self._clock()
+            snapshot = self._pipeline.snapshot()
+        except BaseException:
+            self._turn.release()
+            raise
         self._busy_s = self._clock() - self._started_s
         self._sequence += 1
         checkpoint = f"{self.generation}-{self._writer}-{self._sequence}"
         cuts = self._order.close()
         write = self._write(checkpoint, snapshot, self._order.position, cuts)
         self._writing = asyncio.create_task(write, name=f"checkpoint-{self.partition}")
+        self._writing.add_done_callback(lambda _: self._turn.release())
 
     def check(self) -> None:
         """Raise what writing a checkpoint ended with, if it ended with an error."""
@@ -325,7 +336,7 @@ class PartitionCheckpoints:
         """Write a last checkpoint, so that whoever comes next has nothing to do again."""
         await self.written()
         if self._order.moved and not self._bounds:
-            self.begin()
+            await self.begin()
             await self.written()
 
     async def abandon(self) -> None:

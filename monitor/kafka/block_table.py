@@ -50,14 +50,27 @@ class BlockMemory(memory.Store[bytes, bytes]):
             self.apply(message.tp, message.key, message.value, message.offset)
 
     def apply(self, tp: TP, key: Any, value: bytes | None, offset: int) -> None:
-        """Note a record of the changelog."""
+        """Note a record that was read from the changelog."""
+        self._note(tp, key, value)
+        self._read_to[tp] = max(offset, self._read_to.get(tp, -1))
+
+    def wrote(self, tp: TP, key: Any, value: bytes | None, offset: int) -> None:
+        """Note a record that was written here.
+
+        If others have written before it, what they wrote is still to be read: a worker that was
+        paused does not know what its successor did meanwhile.
+        """
+        self._note(tp, key, value)
+        if offset == self._read_to.get(tp, -1) + 1:
+            self._read_to[tp] = offset
+
+    def _note(self, tp: TP, key: Any, value: bytes | None) -> None:
         name = (key or b"").decode(errors="replace")
         blocks = self.blocks.setdefault(tp.partition, {})
         if value is None:
             blocks.pop(name, None)
         else:
             blocks[name] = value
-        self._read_to[tp] = max(offset, self._read_to.get(tp, -1))
 
     def persisted_offset(self, tp: TP) -> int | None:
         """How far the changelog was read, so that recovery goes on from there."""
@@ -112,4 +125,4 @@ class KafkaBlocks:
         offsets = await self._publisher.publish(messages)
         tp = TP(self._topic, partition)
         for message, offset in zip(messages, offsets, strict=True):
-            self._memory.apply(tp, message.key, message.value, offset)
+            self._memory.wrote(tp, message.key, message.value, offset)

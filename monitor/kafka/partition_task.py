@@ -196,7 +196,7 @@ class PartitionTask:
     async def _keep_checkpoints(self) -> None:
         self._checkpoints.check()
         if self._checkpoints.due():
-            self._checkpoints.begin()
+            await self._checkpoints.begin()
         if self._checkpoints.full:
             await self._checkpoints.written()
 

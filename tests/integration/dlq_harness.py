@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from monitor.kafka.log_reader import LogReader, LogRecord
 from monitor.kafka.outbound import OutboundMessage
 from monitor.kafka.redrive import BATCH_LETTERS, Redriver
 from monitor.kafka.topics import TopicNames, TopicSpec, create_topics
+from monitor.wire import Reason
+from tests.support.letters import event_bytes, letter_message
 
 __all__ = ["PARTITIONS", "Place", "killed_redrive"]
 
@@ -80,6 +83,34 @@ class Place:
     @property
     def dead_letters(self) -> str:
         return self.names.dead_letters(self.source)
+
+    def good(self, count: int, *, first: int = 0) -> list[OutboundMessage]:
+        """Letters of events that pass today: an older version refused them."""
+        now_ms = int(time.time() * 1_000)
+        return [
+            letter_message(
+                event_bytes(event_id=f"evt-{n}", time=now_ms, user_id=f"user-{n % 7}"),
+                offset=n,
+                partition=n % PARTITIONS,
+                key=b"user-%d" % (n % 7),
+                names=self.names,
+            )
+            for n in range(first, first + count)
+        ]
+
+    def bad(self, count: int, *, first: int = 0) -> list[OutboundMessage]:
+        """Letters of events that nobody can read."""
+        return [
+            letter_message(
+                b"{",
+                offset=n,
+                partition=n % PARTITIONS,
+                reason=Reason.MALFORMED_JSON,
+                path="$",
+                names=self.names,
+            )
+            for n in range(first, first + count)
+        ]
 
     def put(self, messages: Iterable[OutboundMessage]) -> None:
         """Publish what a worker would, in order."""

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from base64 import b64decode
 from collections import Counter
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from monitor.cli import main as floodwatch
 from monitor.kafka.dead_letters import Position
 from monitor.kafka.log_reader import LogReader
 from monitor.kafka.outbound import OutboundMessage
@@ -23,9 +20,9 @@ from monitor.kafka.redrive import (
     RedriveError,
 )
 from monitor.kafka.redrive_ledger import LEDGER_SUFFIX, load_ledger
-from monitor.kafka.topics import TopicNames, TopicSpec, create_topics
+from monitor.kafka.topics import TopicSpec, create_topics
 from monitor.wire import Reason
-from tests.integration.dlq_harness import PARTITIONS, Place, killed_redrive, write_settings
+from tests.integration.dlq_harness import PARTITIONS, Place, killed_redrive
 from tests.kafka import ExistingBroker, KafkaBroker
 from tests.support.letters import LETTER_MS, event_bytes, letter_message
 
@@ -36,36 +33,6 @@ DAY_MS = 86_400_000
 @pytest.fixture
 def place(kafka: KafkaBroker | ExistingBroker, tmp_path: Path) -> Place:
     return Place.create(kafka.bootstrap, tmp_path)
-
-
-def good(place: Place, count: int, *, first: int = 0) -> list[OutboundMessage]:
-    """Letters of events that pass today: an older version refused them."""
-    now_ms = int(time.time() * 1_000)
-    return [
-        letter_message(
-            event_bytes(event_id=f"evt-{n}", time=now_ms, user_id=f"user-{n % 7}"),
-            offset=n,
-            partition=n % PARTITIONS,
-            key=b"user-%d" % (n % 7),
-            names=place.names,
-        )
-        for n in range(first, first + count)
-    ]
-
-
-def bad(place: Place, count: int, *, first: int = 0) -> list[OutboundMessage]:
-    """Letters of events that nobody can read."""
-    return [
-        letter_message(
-            b"{",
-            offset=n,
-            partition=n % PARTITIONS,
-            reason=Reason.MALFORMED_JSON,
-            path="$",
-            names=place.names,
-        )
-        for n in range(first, first + count)
-    ]
 
 
 def redrive(place: Place, capfd: Capture, *arguments: str) -> dict[str, int]:
@@ -93,7 +60,7 @@ def positions(place: Place, numbers: range) -> set[Position]:
 
 def test_redrive_sends_what_passes_now_to_where_it_came_from(place: Place, capfd: Capture) -> None:
     """The same partition and key, the bytes as they were, and where they come from beside."""
-    place.put([*good(place, 30), *bad(place, 8, first=30)])
+    place.put([*place.good(30), *place.bad(8, first=30)])
     assert redrive(place, capfd, "--dry-run") == {"sent": 30, "passes": 30, "refused": 8}
     assert place.records(place.source) == []
     assert redrive(place, capfd) == {"sent": 30, "passes": 30, "refused": 8}
@@ -123,7 +90,7 @@ def test_redrive_sends_what_passes_now_to_where_it_came_from(place: Place, capfd
 
 def test_redrive_again_sends_nothing_again(place: Place, capfd: Capture) -> None:
     """Also with other filters in between, which no single offset could remember."""
-    place.put([*good(place, 9), *bad(place, 5, first=20), *good(place, 9, first=40)])
+    place.put([*place.good(9), *place.bad(5, first=20), *place.good(9, first=40)])
     assert redrive(place, capfd, "--partition", "1")["sent"] == 6
     assert redrive(place, capfd, "--reason", "malformed_json", "--all") == {"sent": 5, "forced": 5}
     assert redrive(place, capfd, "--limit", "4")["sent"] == 4
@@ -148,7 +115,7 @@ def test_redrive_killed_anywhere_and_run_again_sends_each_letter_once(
 ) -> None:
     """Killed in its second batch: a worker reads every event once, and misses none."""
     count = 2 * kills * BATCH_LETTERS + 100
-    place.put(good(place, count))
+    place.put(place.good(count))
     for _ in range(kills):
         killed_redrive(place, failpoint, 2)
     assert redrive(place, capfd, "--dry-run").get("unsettled", 0) == unsettled
@@ -166,7 +133,7 @@ def test_a_redrive_that_was_paused_cannot_write_beside_another(
     place: Place, paused_before: str
 ) -> None:
     """Ctrl-Z, somebody else runs it, fg: the broker refuses the first from then on."""
-    place.put(good(place, 6))
+    place.put(place.good(6))
     letters = place.letters()
     with place.redriver() as paused:
         paused.send(letters[:2])
@@ -191,7 +158,7 @@ def test_a_redrive_that_was_paused_cannot_write_beside_another(
 
 def test_a_redrive_paused_in_the_middle_of_sending_is_ended_by_the_next(place: Place) -> None:
     """Its records are in the log, where workers see them; the next one finds and enters them."""
-    place.put(good(place, 6))
+    place.put(place.good(6))
     letters = place.letters()
 
     def paused_at(name: str) -> None:
@@ -214,7 +181,7 @@ def test_a_redrive_that_was_paused_for_long_does_not_go_on(
     place: Place, capfd: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody would look that late in the log for what it sends."""
-    place.put(good(place, 3))
+    place.put(place.good(3))
     with place.redriver() as paused:
         monkeypatch.setattr("monitor.kafka.redrive._CLAIM_MS", -1)
         with pytest.raises(RedriveError, match=r"was paused for \d+ s before a batch"):
@@ -225,7 +192,7 @@ def test_a_redrive_that_was_paused_for_long_does_not_go_on(
 
 
 def test_a_ledger_that_would_forget_is_refused(place: Place, capfd: Capture) -> None:
-    place.put(good(place, 3))
+    place.put(place.good(3))
     create_topics([place.bootstrap], [TopicSpec(place.dead_letters + LEDGER_SUFFIX, 1, {})])
     code, _, error = place.run(capfd, "redrive")
     assert code == 1
@@ -237,7 +204,7 @@ def test_a_redriven_event_that_fails_again_knows_its_attempts_and_does_not_loop(
     place: Place, capfd: Capture
 ) -> None:
     """Here the test is the worker: it puts aside what it finds in the topic."""
-    place.put(bad(place, 3))
+    place.put(place.bad(3))
     read = 0
     for attempt in (1, 2):
         arguments = ("--all", "--max-attempts", "2")
@@ -300,7 +267,7 @@ def test_old_events_are_sent_and_said_to_be_late(place: Place, capfd: Capture) -
 
 def test_a_ledger_with_a_strange_record_is_not_believed(place: Place, capfd: Capture) -> None:
     """Going on without it could send something twice."""
-    place.put(good(place, 2))
+    place.put(place.good(2))
     assert redrive(place, capfd)["sent"] == 2
     ledger = place.dead_letters + LEDGER_SUFFIX
     place.put([OutboundMessage(ledger, b"0/1/2", b"{}")])

@@ -43,6 +43,7 @@ __all__ = ["Knobs", "World", "simulate"]
 
 NAMES: Final = TopicNames()
 _REST_S: Final = 600.0
+_PEACE_S: Final = 30.0
 _MOST_KILLS: Final = 60
 
 
@@ -171,6 +172,9 @@ class World:
         self.history.working(process, checkpoints.generation, pipeline)
         return PartitionTask(pipeline, checkpoints, clock=self.loop.time, **options)
 
+    def new_writer(self) -> str:
+        return f"{self.rng.getrandbits(32):08x}"
+
     async def offload(self, work: Callable[[], Any]) -> Any:
         """What goes to a thread takes a while, and the process may not live to see it."""
         await self.faults.point("offload: begins")
@@ -205,7 +209,9 @@ class World:
         await self._append(records)
         await self._until(self._all_taken, "all records are taken")
         self.faults.active = False
+        await asyncio.sleep(_PEACE_S)  # whoever was paused wakes up, and is told to go
         await self._until(self._all_taken, "all records are taken in peace")
+        await asyncio.sleep(_PEACE_S)  # what is being published is acknowledged
         for partition in range(knobs.partitions):
             task = self.history.at_work(partition)
             if task is None:
@@ -335,7 +341,10 @@ def simulate(seed: int, plan: FaultPlan | None = None) -> Verdict:
                 worker,
                 build_app=partial(SimulatedApp, world.surroundings),
                 CheckpointContext=partial(
-                    CheckpointContext, clock=world.loop.time, offload=world.offload
+                    CheckpointContext,
+                    clock=world.loop.time,
+                    offload=world.offload,
+                    new_writer=world.new_writer,
                 ),
                 PartitionTask=world.new_task,
             )

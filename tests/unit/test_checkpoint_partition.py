@@ -192,7 +192,7 @@ def test_many_checkpoints_leave_no_more_keys_than_one() -> None:
             at = (await checkpoints.restore()).get("in", 0)
             for step in range(at, at + 20, 2):
                 apply(pipeline, checkpoints, step, step + 2)
-                checkpoints.begin()
+                await checkpoints.begin()
                 await checkpoints.written()
                 sizes.add(len(world.blocks))
         return sizes
@@ -257,7 +257,7 @@ def test_a_static_member_that_comes_back_in_its_generation_writes_under_other_ke
         again = PartitionCheckpoints(0, 1, pipeline, context)
         await again.restore()
         apply(pipeline, again, 5, 6)
-        again.begin()
+        await again.begin()
         await again.written()
 
     asyncio.run(run())
@@ -335,7 +335,7 @@ def test_checkpoints_are_due_by_interval_and_share() -> None:
         due.append(checkpoints.due())  # nothing to write
         apply(pipeline, checkpoints, 0, 1)
         due.append(checkpoints.due())
-        checkpoints.begin()
+        await checkpoints.begin()
         due.append(checkpoints.due())  # one is being written
         await checkpoints.written()
         apply(pipeline, checkpoints, 1, 2)

@@ -25,16 +25,16 @@ from detectors._windows import (
 )
 from detectors.errors import ExpressionError, PackError, near_match
 from detectors.expressions import Expression, parse
-from detectors.feature_fields import feature_fields
 from detectors.keys import Flags, Rows, hash_columns
+from detectors.state.feature_fields import feature_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from detectors._windows import Int64s
-    from detectors.fields import Field
     from detectors.pack import FeatureSpec, WindowSpec
-    from detectors.state import Array
+    from detectors.state.blocks import Array
+    from detectors.state.fields import Field
 
 __all__ = ["FeatureColumns", "FeaturePlan", "Features", "plan_features"]
 

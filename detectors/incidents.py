@@ -16,7 +16,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from detectors.errors import StateError
-from detectors.open_incidents import (
+from detectors.state.blocks import entry
+from detectors.state.incidents import (
     Identity,
     Incident,
     IncidentState,
@@ -25,15 +26,14 @@ from detectors.open_incidents import (
     incident_block,
     read_incidents,
 )
-from detectors.places import Places
-from detectors.state import entry
+from detectors.state.places import Places
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from detectors.pack import Action, ActionKind, Mode, Severity
     from detectors.rules import Condition, Rule
-    from detectors.state import StateBlock
+    from detectors.state.blocks import StateBlock
 
 __all__ = [
     "Alert",
@@ -249,7 +249,7 @@ class IncidentTracker:
     ) -> list[str]:
         """Take over the state of another tracker; only for one that has done nothing yet.
 
-        Returns what to tell people: see ``detectors.open_incidents`` for incidents of rules that
+        Returns what to tell people: see ``detectors.state.incidents`` for incidents of rules that
         are no longer among ``rules``.
 
         Raises:

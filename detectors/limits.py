@@ -9,8 +9,8 @@ none and is not counted against any of them.
 An event over a limit of an action *throttles* the action for its key, unless that stands already.
 Who is evicted from the key table is forgotten here as well, throttles included.
 
-What is kept belongs to rows (see ``detectors.fields``). A limit's number is a time: it means the
-same whatever the limit allows, so it is carried over when a pack allows more or less, and not
+What is kept belongs to rows (see ``detectors.state.fields``). A limit's number is a time: it means
+the same whatever the limit allows, so it is carried over when a pack allows more or less, and not
 when the action, what is counted or the period changes.
 """
 
@@ -26,7 +26,7 @@ import polars as pl
 
 from detectors.errors import ExpressionError, PackError, near_match
 from detectors.expressions import Expression, parse
-from detectors.fields import Field, Span, plain_sql
+from detectors.state.fields import Field, Span, plain_sql
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from detectors._windows import Floats, Int64s
     from detectors.keys import Flags, Rows
     from detectors.pack import LimitsSpec
-    from detectors.state import Array
+    from detectors.state.blocks import Array
 
 __all__ = ["LimitColumns", "Limiter", "LimitsPlan", "Throttle", "plan_limits"]
 

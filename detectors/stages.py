@@ -27,9 +27,9 @@ from detectors.incidents import (
 from detectors.keys import KeyTable, hash_strings
 from detectors.limits import Limiter
 from detectors.pressure import AlertBound, AlertBudget, EvictionWindow, measured
-from detectors.row_state import RowState
-from detectors.stage_state import StageState
-from detectors.state import DEFAULT_BLOCK_ROWS, Stateful, entry
+from detectors.state.blocks import DEFAULT_BLOCK_ROWS, Stateful, entry
+from detectors.state.rows import RowState
+from detectors.state.stage import StageState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from detectors.compiled import CompiledPack
-    from detectors.fields import RowPart
     from detectors.limits import Throttle
     from detectors.rules import Condition, Held, Rule
-    from detectors.state import Layout, Restored, Snapshot, StateBlock
+    from detectors.state.blocks import Layout, Restored, Snapshot, StateBlock
+    from detectors.state.fields import RowPart
 
 __all__ = ["Stage", "StageOutputs", "UserStage"]
 

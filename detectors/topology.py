@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from detectors.stages import UserStage
-from detectors.state import DEFAULT_BLOCK_ROWS
+from detectors.state.blocks import DEFAULT_BLOCK_ROWS
 
 if TYPE_CHECKING:
     from detectors.compiled import CompiledPack

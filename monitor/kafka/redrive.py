@@ -216,8 +216,8 @@ class Redriver:
         found: list[LedgerEntry] = []
         for partition, claimed in by_partition.items():
             found += self._find(partition, claimed)
-        missing = [claim.entry.letter for claim in claims]
-        missing = [letter for letter in missing if letter not in {e.letter for e in found}]
+        sent = {entry.letter for entry in found}
+        missing = [claim.entry.letter for claim in claims if claim.entry.letter not in sent]
         if claims:
             self._transact(lambda: self._enter_settled(found, missing))
         self.settled = len(found)

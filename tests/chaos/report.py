@@ -85,7 +85,7 @@ class Reporter:
 def print_figures(console: Console, figures: Mapping[str, Any], failed: Sequence[str]) -> None:
     """The table, and below it what is wrong."""
     table = Table(box=box.SIMPLE_HEAD, title="Nothing is lost", title_justify="left")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for heading in ("simulation", "real broker", "stock Faust Table"):
         table.add_column(heading, justify="right", no_wrap=True)
     for label, *keys in _ROWS:
@@ -105,10 +105,10 @@ def print_figures(console: Console, figures: Mapping[str, Any], failed: Sequence
 _ROWS: Final = (
     ("events", "", "broker_events", "control_events"),
     ("seeds", "sim_seeds", "", ""),
-    ("crash points, kills", "sim_crash_points", "broker_kills", "control_kills"),
-    ("of these at each failpoint, at least", "", "broker_kills_per_failpoint", ""),
+    ("crash points | kills", "sim_crash_points", "broker_kills", "control_kills"),
+    ("  at each failpoint, at least", "", "broker_kills_per_failpoint", ""),
     ("rebalances", "", "broker_rebalances", ""),
-    ("zombies (frozen past their session)", "", "broker_zombies", ""),
+    ("zombies", "", "broker_zombies", ""),
     ("broker restarts", "", "broker_restarts", ""),
     ("events lost", "sim_events_lost", "broker_events_lost", "control_events_lost"),
     ("events doubled", "", "broker_events_doubled", "control_events_doubled"),
@@ -116,8 +116,8 @@ _ROWS: Final = (
     ("alerts", "", "broker_alerts", ""),
     ("alerts missing", "sim_missing_alerts", "broker_missing_alerts", ""),
     ("alerts wrong or contradictory", "", "broker_wrong_alerts", ""),
-    ("duplicates on the alerts topic", "", "broker_duplicate_alerts_raw", ""),
-    ("not exactly once in the store", "", "broker_not_once_in_store", ""),
+    ("duplicate alerts, raw", "", "broker_duplicate_alerts_raw", ""),
+    ("not once in the store", "", "broker_not_once_in_store", ""),
     ("ended by themselves", "", "broker_workers_ended_by_themselves", ""),
     ("events wrong in all", "", "", "control_events_wrong"),
 )

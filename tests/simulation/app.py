@@ -96,9 +96,7 @@ class SimulatedProducer:
                 return _RecordMetadata(changelog.append(key.decode(), value))
             assert value is not None
             published = self._broker.published
-            published.append(
-                Published(topic, key, value, tuple(headers or ()), self._process.name)
-            )
+            published.append(Published(topic, key, value, tuple(headers or ()), self._process.name))
             return _RecordMetadata(len(published) - 1)
 
         if topic == CHANGELOG:
@@ -177,9 +175,7 @@ class SimulatedApp:
         member = self.consumer.member
         if member is not None and self._settings.instance_id is None:
             with suppress(KafkaError):
-                await self._connection.call(
-                    "leave", lambda: self._around.group.leave(member)
-                )
+                await self._connection.call("leave", lambda: self._around.group.leave(member))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

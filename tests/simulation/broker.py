@@ -37,10 +37,10 @@ class InputLog:
     end: int
     records: list[Record] = field(default_factory=list)
 
-    def append(self, key: bytes | None, value: bytes | None, timestamp_ms: int, gap: int) -> None:
-        """Add a record; ``gap`` offsets after it are not records."""
-        self.records.append(Record(self.end, timestamp_ms, key, value))
-        self.end += 1 + gap
+    def append(self, record: Record, end: int) -> None:
+        """Add a record; offsets after it up to ``end`` are not records."""
+        self.records.append(record)
+        self.end = end
 
     def read(self, offset: int, limit: int) -> tuple[list[Record], int]:
         """At most ``limit`` records from ``offset`` on, and where to go on reading."""

@@ -39,6 +39,10 @@ class FaultPlan(Protocol):
     def at(self, kind: str, number: int) -> Fault | None:
         """The fault at the ``number``-th point of the run, which is of ``kind``."""
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether no more will come."""
+
 
 @dataclass
 class RandomFaults:
@@ -54,6 +58,10 @@ class RandomFaults:
     longest_pause_s: float
     most_kills: int
     kills: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def exhausted(self) -> bool:
+        return self.kills.total() >= self.most_kills
 
     def at(self, kind: str, number: int) -> Fault | None:
         if self.kills.total() >= self.most_kills:
@@ -76,6 +84,10 @@ class GivenFaults:
 
     faults: Mapping[int, Fault]
 
+    @property
+    def exhausted(self) -> bool:
+        return False
+
     def at(self, kind: str, number: int) -> Fault | None:
         return self.faults.get(number)
 
@@ -93,6 +105,11 @@ class Faults:
         self.on_rebalance: Callable[[], None] = lambda: None
         self._loop = loop
         self._plan = plan
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the plan has no more of them."""
+        return self._plan.exhausted
 
     async def point(self, kind: str) -> None:
         """A step of the calling process. Where a fault strikes, it goes on later or never."""

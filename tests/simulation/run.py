@@ -27,7 +27,8 @@ from monitor.kafka.partition_task import PartitionTask
 from monitor.kafka.settings import WorkerSettings
 from monitor.kafka.topics import TopicNames
 from tests.simulation.app import AppSettings, SimulatedApp, Surroundings
-from tests.simulation.broker import Broker, InputLog
+from tests.simulation.broker import Broker, InputLog, Record
+from tests.simulation.decoded import DecodedLogs
 from tests.simulation.faults import FaultPlan, Faults, RandomFaults
 from tests.simulation.group import Commit, Group
 from tests.simulation.history import History, RecordedPipeline, Steps
@@ -44,6 +45,7 @@ __all__ = ["Knobs", "World", "simulate"]
 NAMES: Final = TopicNames()
 _REST_S: Final = 600.0
 _PEACE_S: Final = 30.0
+_STORM_S: Final = 200.0
 _MOST_KILLS: Final = 60
 
 
@@ -121,6 +123,8 @@ class World:
     history: History
     surroundings: Surroundings
     topology: Topology
+    arrivals: list[Arrival]
+    decoded: Mapping[int, DecodedLogs]
     problems: list[str] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
     nodes: list[Node] = field(default_factory=list)
@@ -133,10 +137,19 @@ class World:
         loop = SimulationLoop(random.Random(f"loop {seed}"))
         faults = Faults(loop, plan or _random_faults(seed))
         broker = Broker()
-        for topic in NAMES.inputs:
-            for partition in range(knobs.partitions):
-                start = rng.choice((0, 0, 1_000_000))
-                broker.inputs[TP(topic, partition)] = InputLog(start, start)
+        starts = {
+            TP(topic, partition): rng.choice((0, 0, 1_000_000))
+            for topic in NAMES.inputs
+            for partition in range(knobs.partitions)
+        }
+        broker.inputs = {tp: InputLog(start, start) for tp, start in starts.items()}
+        records = arrivals(
+            rng,
+            starts,
+            events=knobs.events,
+            malformed_share=knobs.malformed_share,
+            lag=knobs.lag,
+        )
         network = Network(loop, random.Random(f"network {seed}"), faults, knobs.network)
         settings = knobs.worker
         group = Group(
@@ -159,11 +172,15 @@ class World:
             history,
             Surroundings(network, broker, group, random.Random(f"app {seed}"), knobs.app),
             Topology(simulated_pack(), MAX_USERS, BLOCK_ROWS),
+            records,
+            {partition: _decoded(records, partition) for partition in range(knobs.partitions)},
         )
 
     def new_pipeline(self, partition: int) -> RecordedPipeline:
         process = self.loop.current_process()
-        return RecordedPipeline(self.topology, partition, process, self.history)
+        pipeline = RecordedPipeline(self.topology, partition, process, self.history)
+        pipeline._decoder = self.decoded[partition]
+        return pipeline
 
     def new_task(
         self, pipeline: Any, checkpoints: PartitionCheckpoints, **options: Any
@@ -190,13 +207,6 @@ class World:
 
     async def live(self) -> None:
         knobs, rng = self.knobs, self.rng
-        records = arrivals(
-            rng,
-            events=knobs.events,
-            partitions=knobs.partitions,
-            malformed_share=knobs.malformed_share,
-            lag=knobs.lag,
-        )
         self.nodes = [Node(self, number) for number in range(knobs.nodes)]
         self.faults.on_kill = lambda process: self._node(process).start_later()
         self.faults.on_rebalance = self.group.rebalance
@@ -206,8 +216,8 @@ class World:
         ]
         for node in self.nodes:
             node.start_later()
-        await self._append(records)
-        await self._until(self._all_taken, "all records are taken")
+        await self._append()
+        await self._until(self._weathered, "the faults are over")
         self.faults.active = False
         await asyncio.sleep(_PEACE_S)  # whoever was paused wakes up, and is told to go
         await self._until(self._all_taken, "all records are taken in peace")
@@ -224,14 +234,17 @@ class World:
             node.stop_for_good()
         await self._until(lambda: not any(n.process for n in self.nodes), "all workers stop")
 
-    async def _append(self, records: list[Arrival]) -> None:
-        for arrival in records:
+    async def _append(self) -> None:
+        for arrival in self.arrivals:
             delay_s = arrival.at * self.knobs.span_s - self.loop.time()
             if delay_s > 0:
                 await asyncio.sleep(delay_s)
-            gap = self.rng.choice((0, 0, 0, 0, 0, 1, 3))
-            log = self.broker.inputs[TP(arrival.topic, arrival.partition)]
-            log.append(arrival.key, arrival.value, arrival.timestamp_ms, gap)
+            self.broker.inputs[arrival.tp].append(arrival.record, arrival.end)
+
+    def _weathered(self) -> bool:
+        """Whether nothing is left to break, or it took long enough."""
+        over_s = self.knobs.span_s + _STORM_S
+        return self._all_taken() or self.faults.exhausted or self.loop.time() > over_s
 
     async def _until(self, condition: Callable[[], bool], what: str) -> None:
         deadline_s = self.loop.time() + _REST_S
@@ -355,6 +368,14 @@ def simulate(seed: int, plan: FaultPlan | None = None) -> Verdict:
             world.problems.append(f"{type(error).__name__}: {error}")
         world.loop.end()
         return judge(world)
+
+
+def _decoded(records: list[Arrival], partition: int) -> DecodedLogs:
+    logs: dict[str, list[Record]] = {topic: [] for topic in NAMES.inputs}
+    for arrival in records:
+        if arrival.tp.partition == partition:
+            logs[arrival.tp.topic].append(arrival.record)
+    return DecodedLogs(simulated_pack().event_columns, logs)
 
 
 def _random_faults(seed: int) -> RandomFaults:

@@ -5,22 +5,26 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
+from faust.types import TP
 
 from detectors.compiled import CompiledPack, compile_pack
 from detectors.pack import Action, FeatureSpec, LimitSpec, LimitsSpec, Pack, RuleSpec, WindowSpec
 from monitor.kafka.topics import TopicNames
 from monitor.simulator.wire_json import to_wire_json
 from tests.support.events import START_MS, random_events
+from tests.simulation.broker import Record
 from tests.support.malformed import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["BLOCK_ROWS", "MAX_USERS", "Arrival", "arrivals", "simulated_pack"]
 
-MAX_USERS: Final = 24
-BLOCK_ROWS: Final = 8
-_USERS: Final = 40
+MAX_USERS: Final = 12
+BLOCK_ROWS: Final = 4
 _LOG_AHEAD_MS: Final = 86_400_000
 _SMALL_BYTES: Final = 2_000
 _REQUESTED: Final = "type = 'generation.requested'"
@@ -28,14 +32,12 @@ _REQUESTED: Final = "type = 'generation.requested'"
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A record that reaches its topic ``at`` this share (0 to 1) of the run."""
+    """A record that reaches its log ``at`` this share (0 to 1) of the run; ``end`` is then its end."""
 
     at: float
-    topic: str
-    partition: int
-    key: bytes
-    value: bytes | None
-    timestamp_ms: int
+    tp: TP
+    record: Record
+    end: int
 
 
 @cache
@@ -83,35 +85,55 @@ def simulated_pack() -> CompiledPack:
 
 
 def arrivals(
-    rng: random.Random, *, events: int, partitions: int, malformed_share: float, lag: float
+    rng: random.Random,
+    starts: Mapping[TP, int],
+    *,
+    events: int,
+    malformed_share: float,
+    lag: float,
 ) -> list[Arrival]:
-    """``events`` events of all topics and partitions in order of arrival.
+    """``events`` events in order of arrival at the logs, whose first offsets are ``starts``.
 
     Their times are in order of arrival but for late ones, and but for the topics: each may lag
     behind by up to ``lag`` of the run, in stretches. Malformed records lie between them.
     """
-    frame = random_events(
-        rng.randrange(1 << 30), events, _USERS, spacing_ms=rng.choice((200, 1_500, 6_000))
-    )
+    spacing_ms = rng.choice((200, 1_500, 6_000))
+    users = rng.choice((6, 16, 40))
+    frame = random_events(rng.randrange(1 << 30), events, users, spacing_ms=spacing_ms)
     names = TopicNames()
     topics = {"g": names.generation_events, "s": names.sharing_events}
-    found: list[Arrival] = []
     stretches = {topic: _Stretches(rng, lag) for topic in names.inputs}
     latest = dict.fromkeys(names.inputs, 0.0)
-    types = frame["type"].to_list()
-    keys = _keys(frame)
-    for index, text in enumerate(to_wire_json(frame).to_list()):
-        topic = topics.get(types[index][0], names.feedback_events)
-        partition = sum(keys[index].encode()) % partitions
+    partitions = len(starts) // len(names.inputs)
+    found: list[tuple[float, TP, bytes, bytes | None]] = []
+    values = to_wire_json(frame).to_list()
+    for index, (kind, key, value) in enumerate(
+        zip(frame["type"].to_list(), _keys(frame), values, strict=True)
+    ):
+        topic = topics.get(kind[0], names.feedback_events)
+        tp = TP(topic, sum(key.encode()) % partitions)
         at = min(1.0, index / events + stretches[topic].lag(index / events))
         latest[topic] = at = max(at, latest[topic])
-        timestamp_ms = START_MS + _LOG_AHEAD_MS + int(at * 1_000_000)
         if rng.random() < malformed_share:
-            bad = rng.choice(_malformed())
-            found.append(Arrival(at, topic, partition, b"malformed", bad, timestamp_ms))
-        key, value = keys[index].encode(), text.encode()
-        found.append(Arrival(at, topic, partition, key, value, timestamp_ms))
-    return sorted(found, key=lambda arrival: arrival.at)
+            found.append((at, tp, b"malformed", rng.choice(_malformed())))
+        found.append((at, tp, key.encode(), value.encode()))
+    return _with_offsets(rng, sorted(found, key=lambda record: record[0]), starts)
+
+
+def _with_offsets(
+    rng: random.Random,
+    found: Sequence[tuple[float, TP, bytes, bytes | None]],
+    starts: Mapping[TP, int],
+) -> list[Arrival]:
+    """Now and then there is a gap after a record, as markers of transactions leave it."""
+    ends = dict(starts)
+    arrived: list[Arrival] = []
+    for at, tp, key, value in found:
+        timestamp_ms = START_MS + _LOG_AHEAD_MS + int(at * 1_000_000)
+        record = Record(ends[tp], timestamp_ms, key, value)
+        ends[tp] += 1 + rng.choice((0, 0, 0, 0, 0, 1, 3))
+        arrived.append(Arrival(at, tp, record, ends[tp]))
+    return arrived
 
 
 @cache

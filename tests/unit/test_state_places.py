@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectors.places import Places
+from detectors.state.places import Places
 
 
 @given(st.lists(st.integers(-6, 6), max_size=120))

@@ -5,8 +5,8 @@ limits. Block N holds rows ``N * block_rows`` and on of every array, as many as 
 ``PART.ARRAY`` (``features.panes``). The key table knows which blocks were touched: whatever changes
 a row, its key was looked up first.
 
-Columns have meanings (``detectors.fields``) that go into the layout, so that they can be found
-again when a pack has changed: see ``detectors.row_restore``.
+Columns have meanings (``detectors.state.fields``) that go into the layout, so that they can be
+found again when a pack has changed: see ``detectors.state.row_restore``.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import polars as pl
 
-from detectors.fields import plain_sql
-from detectors.row_restore import RowRestore
-from detectors.state import Array, Layout, StateBlock
+from detectors.state.blocks import Array, Layout, StateBlock
+from detectors.state.fields import plain_sql
+from detectors.state.row_restore import RowRestore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from detectors.fields import Field, RowPart
     from detectors.keys import KeyTable
+    from detectors.state.fields import Field, RowPart
 
 __all__ = ["RowState"]
 
@@ -57,7 +57,7 @@ class RowState:
         return self._keys.counters
 
     def layout(self) -> Layout:
-        """What the arrays of the blocks are (see ``detectors.row_restore``)."""
+        """What the arrays of the blocks are (see ``detectors.state.row_restore``)."""
         if self._fields is None:
             self._fields = [
                 self._described(part, field)

@@ -27,14 +27,14 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.errors import StateError
-from detectors.state import Array, Layout, checked_array
+from detectors.state.blocks import Array, Layout, checked_array
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from detectors.fields import RowPart
     from detectors.keys import KeyTable
-    from detectors.state import StateBlock
+    from detectors.state.blocks import StateBlock
+    from detectors.state.fields import RowPart
 
 __all__ = ["RowRestore", "block_number"]
 

@@ -1,4 +1,4 @@
-"""What the columns of the feature state mean (see ``detectors.fields``).
+"""What the columns of the feature state mean (see ``detectors.state.fields``).
 
 - A slot of a window's panes is the count or sum of the same events over the same ring: kind, SQL,
   pane length and number of panes. A ring of another geometry starts empty: its panes cover other
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from detectors.fields import Field, Span, plain_sql
+from detectors.state.fields import Field, Span, plain_sql
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from detectors.state import Array
+    from detectors.state.blocks import Array
 
 __all__ = ["Field", "RowPart", "Span", "plain_sql"]
 

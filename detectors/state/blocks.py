@@ -8,8 +8,8 @@ pickled: what is not an array is JSON in an array of bytes.
 The blocks of a stage:
 
 - ``rows/N``: what is kept for the keys in rows ``N * block_rows`` and on, only rows in use (see
-  ``detectors.row_state``); it changes with every batch that touches one of these keys;
-- ``incidents/N``: open incidents, at most 1,000 (see ``detectors.incident_blocks``);
+  ``detectors.state.rows``); it changes with every batch that touches one of these keys;
+- ``incidents/N``: open incidents, at most 1,000 (see ``detectors.state.incidents``);
 - ``stage``: the rest (watermark, counters), some hundred bytes.
 
 The *layout* of a snapshot says what every column of the row arrays means. A state is restored by

@@ -10,7 +10,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from detectors.errors import StateError
-from detectors.state import (
+from detectors.state.blocks import (
     STATE_FORMAT,
     Layout,
     Restored,
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from detectors.incidents import IncidentTracker
-    from detectors.row_state import RowState
     from detectors.rules import Rule
+    from detectors.state.rows import RowState
 
 __all__ = ["Rest", "StageState"]
 

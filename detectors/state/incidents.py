@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 import numpy as np
 
 from detectors.errors import StateError
-from detectors.state import StateBlock, checked_array, json_array, json_value
+from detectors.state.blocks import StateBlock, checked_array, json_array, json_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,7 +10,7 @@ import asyncio
 import zlib
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from monitor.kafka.settings import WorkerSettings
     from tests.simulation.group import Group, Membership
 
-__all__ = ["AppSettings", "Surroundings", "SimulatedApp"]
+__all__ = ["AppSettings", "SimulatedApp", "Surroundings"]
 
 _POLL_S: Final = 0.05
 
@@ -208,18 +208,16 @@ class SimulatedApp:
     async def _join(self) -> Membership:
         group, connection = self._around.group, self._connection
         name, instance = connection.process.name, self._settings.instance_id
-        member = self.consumer.member
         self._joining = True
         while True:
+            join = partial(group.join, self.consumer.member, name, instance)
             try:
-                joined: Membership = await connection.ask(
-                    "join", lambda reply: group.join(member, name, instance, reply)
-                )
+                membership = await connection.ask("join", join)
             except UnknownMemberIdError:
-                member = None
+                self.consumer.forget_member()
             else:
                 self._joining = False
-                return joined
+                return membership
 
     async def _revoke(self) -> None:
         self.consumer.stop_flow()
@@ -265,7 +263,7 @@ class SimulatedApp:
             self._changelog_next[tp] = 0 if read_to is None else read_to + 1
         for tp in sorted(active):
             changelog = self._around.broker.changelogs[tp.partition]
-            end = await self._persistently("recovery", lambda log=changelog: log.end)
+            end = await self._persistently("recovery", partial(getattr, changelog, "end"))
             while await self._read_changelog("recovery", tp, end):
                 pass
         await memory.on_recovery_completed(active, set(self._standbys))

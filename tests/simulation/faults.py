@@ -101,8 +101,7 @@ class Faults:
         self.kills: Counter[str] = Counter()
         self.pauses = 0
         self.rebalances = 0
-        self.on_kill: Callable[[Process], None] = lambda _process: None
-        self.on_rebalance: Callable[[], None] = lambda: None
+        self.on_fault: Callable[[Process, str, Fault], None] = lambda _process, _kind, _fault: None
         self._loop = loop
         self._plan = plan
 
@@ -130,13 +129,12 @@ class Faults:
         if fault.kind == "kill":
             self.kills[kind] += 1
             self._loop.kill(process)
-            self.on_kill(process)
         elif fault.kind == "pause":
             self.pauses += 1
             self.pause(process, fault.pause_s)
         else:
             self.rebalances += 1
-            self.on_rebalance()
+        self.on_fault(process, kind, fault)
         return True
 
     def pause(self, process: Process, pause_s: float) -> None:

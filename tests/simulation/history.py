@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.simulation.group import Commit
     from tests.simulation.loop import Process
 
-__all__ = ["History", "RecordedPipeline", "Steps"]
+__all__ = ["History", "HistoryError", "RecordedPipeline", "Steps"]
 
 Position: TypeAlias = dict[str, int]
 Steps: TypeAlias = tuple[Position, ...]

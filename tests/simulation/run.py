@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
@@ -17,96 +16,33 @@ from detectors.state import state_digest
 from detectors.topology import Topology
 from monitor.checkpoint.partition import (
     CheckpointContext,
-    CheckpointSettings,
     PartitionCheckpoints,
 )
 from monitor.kafka import worker
-from monitor.kafka.errors import PublishError
-from monitor.kafka.observer import IgnoringObserver
 from monitor.kafka.partition_task import PartitionTask
-from monitor.kafka.settings import WorkerSettings
 from monitor.kafka.topics import TopicNames
-from tests.simulation.app import AppSettings, SimulatedApp, Surroundings
+from tests.simulation.app import SimulatedApp, Surroundings
 from tests.simulation.broker import Broker, InputLog, Record
 from tests.simulation.decoded import DecodedLogs
-from tests.simulation.faults import FaultPlan, Faults, RandomFaults
+from tests.simulation.faults import Fault, FaultPlan, Faults
 from tests.simulation.group import Commit, Group
-from tests.simulation.history import History, RecordedPipeline, Steps
-from tests.simulation.loop import Process, SimulationLoop
-from tests.simulation.network import Network, NetworkSettings
+from tests.simulation.history import History, HistoryError, RecordedPipeline, Steps
+from tests.simulation.knobs import Knobs, random_faults
+from tests.simulation.loop import Process, SimulationLoop, SimulationStuckError
+from tests.simulation.network import Network
+from tests.simulation.node import Node
 from tests.simulation.verdict import Verdict, judge
 from tests.simulation.workload import BLOCK_ROWS, MAX_USERS, Arrival, arrivals, simulated_pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Knobs", "World", "simulate"]
+__all__ = ["World", "simulate"]
 
 NAMES: Final = TopicNames()
 _REST_S: Final = 600.0
 _PEACE_S: Final = 30.0
 _STORM_S: Final = 200.0
-_MOST_KILLS: Final = 60
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Knobs:
-    """What differs from seed to seed besides the dice."""
-
-    partitions: int
-    nodes: int
-    static: bool
-    events: int
-    span_s: float
-    lag: float
-    malformed_share: float
-    restart_s: float
-    stop_every_s: float
-    compact_every_s: float
-    network: NetworkSettings
-    app: AppSettings
-    worker: WorkerSettings
-
-    @classmethod
-    def drawn(cls, rng: random.Random) -> Knobs:
-        """Swarm testing: each seed goes to some extremes and leaves others alone."""
-        pick = rng.choice
-        return cls(
-            partitions=pick((1, 1, 2, 3)),
-            nodes=pick((1, 2, 2, 3)),
-            static=rng.random() < 0.3,
-            events=pick((250, 400)),
-            span_s=pick((0.0, 60.0, 200.0, 400.0)),
-            lag=pick((0.0, 0.02, 0.2)),
-            malformed_share=pick((0.0, 0.03)),
-            restart_s=pick((0.2, 3.0, 15.0)),
-            stop_every_s=pick((20.0, 60.0, 1e9)),
-            compact_every_s=pick((0.5, 10.0)),
-            network=NetworkSettings(
-                latency_s=pick((0.001, 0.02, 0.2)),
-                linger_s=pick((0.0, 0.002, 0.1)),
-                timeout_s=pick((0.5, 5.0)),
-                failure_rate=pick((0.0, 0.01, 0.05)),
-                outage_rate=pick((0.0, 0.002)),
-                outage_s=10.0,
-            ),
-            app=AppSettings(
-                fetch_records=pick((10, 40, 200)),
-                fetch_wait_s=pick((0.05, 0.5)),
-                recovery_records=pick((1, 5, 50)),
-                loss_rate=pick((0.0, 0.0, 0.02)),
-            ),
-            worker=WorkerSettings(
-                topics=NAMES,
-                max_chunk_records=pick((7, 30, 200)),
-                buffer_events=pick((30, 1000)),
-                process_events=pick((10, 40, 400)),
-                merge_wait_ms=pick((50, 500, 5000)),
-                tick_ms=50,
-                checkpoint=CheckpointSettings(interval_s=pick((0.5, 3.0, 20.0))),
-                flush_timeout_s=pick((3.0, 20.0)),
-            ),
-        )
 
 
 @dataclass
@@ -128,14 +64,16 @@ class World:
     problems: list[str] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
     nodes: list[Node] = field(default_factory=list)
+    tell: Callable[[str], None] | None = None
     ends: dict[int, tuple[Steps, str | None]] = field(default_factory=dict)
 
     @classmethod
-    def drawn(cls, seed: int, plan: FaultPlan | None) -> World:
+    def drawn(cls, seed: int, plan: FaultPlan, knobs: Knobs | None) -> World:
+        """Everything as ``seed`` has it, but for what is given."""
         rng = random.Random(f"world {seed}")
-        knobs = Knobs.drawn(rng)
+        knobs = knobs or Knobs.drawn(rng)
         loop = SimulationLoop(random.Random(f"loop {seed}"))
-        faults = Faults(loop, plan or _random_faults(seed))
+        faults = Faults(loop, plan)
         broker = Broker()
         starts = {
             TP(topic, partition): rng.choice((0, 0, 1_000_000))
@@ -160,8 +98,7 @@ class World:
             return {topic: broker.inputs[TP(topic, partition)].start for topic in NAMES.inputs}
 
         history = History(beginning)
-        group.on_commit = history.committed
-        return cls(
+        world = cls(
             seed,
             knobs,
             loop,
@@ -175,6 +112,14 @@ class World:
             records,
             {partition: _decoded(records, partition) for partition in range(knobs.partitions)},
         )
+        group.on_commit = world._committed
+        faults.on_fault = world._struck
+        return world
+
+    def say(self, what: str) -> None:
+        """Tell whoever listens what happens, and when."""
+        if self.tell is not None:
+            self.tell(f"{self.loop.time():9.3f} {what}")
 
     def new_pipeline(self, partition: int) -> RecordedPipeline:
         process = self.loop.current_process()
@@ -183,8 +128,12 @@ class World:
         return pipeline
 
     def new_task(
-        self, pipeline: Any, checkpoints: PartitionCheckpoints, **options: Any
+        self,
+        pipeline: RecordedPipeline,
+        checkpoints: PartitionCheckpoints,
+        **options: Any,  # noqa: ANN401 - the task's own
     ) -> PartitionTask:
+        """The real task, in virtual time."""
         process = self.loop.current_process()
         self.history.working(process, checkpoints.generation, pipeline)
         return PartitionTask(pipeline, checkpoints, clock=self.loop.time, **options)
@@ -192,7 +141,7 @@ class World:
     def new_writer(self) -> str:
         return f"{self.rng.getrandbits(32):08x}"
 
-    async def offload(self, work: Callable[[], Any]) -> Any:
+    async def offload(self, work: Callable[[], Any]) -> Any:  # noqa: ANN401 - what it returns
         """What goes to a thread takes a while, and the process may not live to see it."""
         await self.faults.point("offload: begins")
         await asyncio.sleep(self.rng.random() * 0.05)
@@ -203,13 +152,22 @@ class World:
     def failpoint(self, name: str) -> None:
         self.faults.strike(self.loop.current_process(), f"failpoint: {name}")
 
+    def _committed(self, commit: Commit) -> None:
+        self.say(f"{commit} accepted")
+        self.history.committed(commit)
+
+    def _struck(self, process: Process, kind: str, fault: Fault) -> None:
+        self.say(f"{fault} strikes {process} at {kind}")
+        if fault.kind == "kill":
+            next(node for node in self.nodes if node.process is process).start_later()
+        elif fault.kind == "rebalance":
+            self.group.rebalance()
+
     # -- the life of a world
 
     async def live(self) -> None:
-        knobs, rng = self.knobs, self.rng
+        knobs = self.knobs
         self.nodes = [Node(self, number) for number in range(knobs.nodes)]
-        self.faults.on_kill = lambda process: self._node(process).start_later()
-        self.faults.on_rebalance = self.group.rebalance
         background = [
             asyncio.create_task(self._compact()),
             asyncio.create_task(self._stop_now_and_then()),
@@ -223,16 +181,19 @@ class World:
         await self._until(self._all_taken, "all records are taken in peace")
         await asyncio.sleep(_PEACE_S)  # what is being published is acknowledged
         for partition in range(knobs.partitions):
-            task = self.history.at_work(partition)
-            if task is None:
-                self.ends[partition] = self.history.committed_steps(partition), None
-            else:
-                self.ends[partition] = (*task.before, *task.steps), state_digest(task.stage)
+            self.ends[partition] = self._end(partition)
         for task in background:
             task.cancel()
         for node in self.nodes:
             node.stop_for_good()
         await self._until(lambda: not any(n.process for n in self.nodes), "all workers stop")
+
+    def _end(self, partition: int) -> tuple[Steps, str | None]:
+        """The steps to where a partition stands, and the digest of the state that is there."""
+        task = self.history.at_work(partition)
+        if task is None:  # after a rebalance there was nothing to read
+            return self.history.committed_steps(partition), None
+        return (*task.before, *task.steps), state_digest(task.stage)
 
     async def _append(self) -> None:
         for arrival in self.arrivals:
@@ -280,94 +241,44 @@ class World:
             if self.faults.active:
                 self.rng.choice(self.nodes).stop()
 
-    def _node(self, process: Process) -> Node:
-        return next(node for node in self.nodes if node.process is process)
-
 
 class WorldError(Exception):
     """The run did not come to its end."""
 
 
-class Node:
-    """A machine on which a worker runs, and is started again whenever it has ended."""
+def simulate(
+    seed: int,
+    plan: FaultPlan | None = None,
+    knobs: Knobs | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Verdict:
+    """Run one seed and compare what came out.
 
-    def __init__(self, world: World, number: int) -> None:
-        self.world = world
-        self.name = f"node-{number}"
-        self.process: Process | None = None
-        self._session: worker._Session | None = None
-        self._starts = 0
-        self._for_good = False
-
-    def start_later(self) -> None:
-        """Start a new process after a while."""
-        self.process = None
-        delay_s = self.world.rng.random() * self.world.knobs.restart_s
-        self.world.loop.in_world(delay_s, self._start)
-
-    def stop(self) -> None:
-        """SIGTERM."""
-        if self._session is not None and self.process is not None and self.process.alive:
-            self._session.end()
-
-    def stop_for_good(self) -> None:
-        self._for_good = True
-        self.stop()
-
-    def _start(self) -> None:
-        if not self._for_good:
-            self._starts += 1
-            self.process = self.world.loop.start_process(f"{self.name}.{self._starts}", self._main)
-
-    async def _main(self) -> None:
-        world, knobs = self.world, self.world.knobs
-        instance = self.name if knobs.static else None
-        settings = replace(knobs.worker, instance_id=instance)
-        self._session = worker._Session(
-            settings, knobs.partitions, world.new_pipeline, IgnoringObserver(), world.failpoint
-        )
-        failure = await self._session.run()
-        process = world.loop.current_process()
-        process.require_alive()
-        if failure is not None:
-            world.failures[type(failure).__name__] += 1
-            if not isinstance(failure, PublishError):
-                world.problems.append(f"{process} failed: {failure!r}")
-        world.loop.in_world(0.0, lambda: self._ended(process))
-
-    def _ended(self, process: Process) -> None:
-        self.world.loop.kill(process)
-        if self.process is process:
-            self._session = None
-            if self._for_good:
-                self.process = None
-            else:
-                self.start_later()
-
-
-def simulate(seed: int, plan: FaultPlan | None = None) -> Verdict:
-    """Run one seed, with its own faults or those of ``plan``, and compare what came out."""
-    world = World.drawn(seed, plan)
-    with ExitStack() as stack:
-        stack.enter_context(
-            patch.multiple(
-                worker,
-                build_app=partial(SimulatedApp, world.surroundings),
-                CheckpointContext=partial(
-                    CheckpointContext,
-                    clock=world.loop.time,
-                    offload=world.offload,
-                    new_writer=world.new_writer,
-                ),
-                PartitionTask=world.new_task,
-            )
-        )
+    ``plan`` and ``knobs`` take the place of those that the seed gives; ``tell`` gets a line for
+    whatever happens.
+    """
+    world = World.drawn(seed, plan or random_faults(seed), knobs)
+    world.tell = tell
+    world.say(str(world.knobs))
+    context = partial(
+        CheckpointContext,
+        clock=world.loop.time,
+        offload=world.offload,
+        new_writer=world.new_writer,
+    )
+    with patch.multiple(
+        worker,
+        build_app=partial(SimulatedApp, world.surroundings),
+        CheckpointContext=context,
+        PartitionTask=world.new_task,
+    ):
         try:
             world.loop.run_until_complete(world.live())
-        except Exception as error:
+        except (WorldError, HistoryError, SimulationStuckError) as error:
             world.problems.append(f"{type(error).__name__}: {error}")
-        world.loop.end()
-        return judge(world)
+        finally:
+            world.loop.end()
+    return judge(world)
 
 
 def _decoded(records: list[Arrival], partition: int) -> DecodedLogs:
@@ -376,15 +287,3 @@ def _decoded(records: list[Arrival], partition: int) -> DecodedLogs:
         if arrival.tp.partition == partition:
             logs[arrival.tp.topic].append(arrival.record)
     return DecodedLogs(simulated_pack().event_columns, logs)
-
-
-def _random_faults(seed: int) -> RandomFaults:
-    rng = random.Random(f"faults {seed}")
-    return RandomFaults(
-        rng,
-        kill_rate=rng.choice((0.002, 0.01, 0.03)),
-        pause_rate=rng.choice((0.0, 0.003)),
-        rebalance_rate=rng.choice((0.0, 0.002)),
-        longest_pause_s=rng.choice((1.0, 10.0, 60.0)),
-        most_kills=_MOST_KILLS,
-    )

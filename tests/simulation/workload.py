@@ -14,8 +14,8 @@ from detectors.compiled import CompiledPack, compile_pack
 from detectors.pack import Action, FeatureSpec, LimitSpec, LimitsSpec, Pack, RuleSpec, WindowSpec
 from monitor.kafka.topics import TopicNames
 from monitor.simulator.wire_json import to_wire_json
-from tests.support.events import START_MS, random_events
 from tests.simulation.broker import Record
+from tests.support.events import START_MS, random_events
 from tests.support.malformed import KINDS
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _REQUESTED: Final = "type = 'generation.requested'"
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A record that reaches its log ``at`` this share (0 to 1) of the run; ``end`` is then its end."""
+    """A record that reaches its log ``at`` this share (0 to 1) of the run, and the log's new end."""
 
     at: float
     tp: TP

@@ -103,19 +103,19 @@ def print_figures(console: Console, figures: Mapping[str, Any], failed: Sequence
 
 
 _ROWS: Final = (
-    ("events", "", "broker_events", "control_events"),
+    ("events", "sim_events", "broker_events", "control_events"),
     ("seeds", "sim_seeds", "", ""),
     ("crash points | kills", "sim_crash_points", "broker_kills", "control_kills"),
     ("  at each failpoint, at least", "", "broker_kills_per_failpoint", ""),
-    ("rebalances", "", "broker_rebalances", ""),
-    ("zombies", "", "broker_zombies", ""),
+    ("rebalances", "sim_rebalances", "broker_rebalances", ""),
+    ("zombies", "sim_pauses", "broker_zombies", ""),
     ("broker restarts", "", "broker_restarts", ""),
     ("events lost", "sim_events_lost", "broker_events_lost", "control_events_lost"),
     ("events doubled", "", "broker_events_doubled", "control_events_doubled"),
     ("final states that differ", "sim_state_mismatches", "broker_state_mismatches", ""),
     ("alerts", "", "broker_alerts", ""),
     ("alerts missing", "sim_missing_alerts", "broker_missing_alerts", ""),
-    ("alerts wrong or contradictory", "", "broker_wrong_alerts", ""),
+    ("alerts wrong or contradictory", "sim_differing_alerts", "broker_wrong_alerts", ""),
     ("duplicate alerts, raw", "", "broker_duplicate_alerts_raw", ""),
     ("not once in the store", "", "broker_not_once_in_store", ""),
     ("ended by themselves", "", "broker_workers_ended_by_themselves", ""),

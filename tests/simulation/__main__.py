@@ -30,6 +30,7 @@ from dataclasses import asdict
 from typing import IO, Any, Final
 
 _PROGRESS_S: Final = 10.0
+_TOLD_PROBLEMS: Final = 3
 _SUMS: Final = {
     "sim_events": "events",
     "sim_events_lost": "events_lost",
@@ -108,7 +109,7 @@ def _run_children(arguments: argparse.Namespace) -> int:
     for line in _lines([child.stdout for child in children if child.stdout]):
         verdict = json.loads(line)
         verdicts.append(verdict)
-        for problem in verdict["problems"]:
+        for problem in verdict["problems"][:_TOLD_PROBLEMS]:
             print(f"seed {verdict['seed']}: {problem}")
         if verdict["problems"]:
             print(f"to see it again: python -m tests.simulation --seed {verdict['seed']}")

@@ -11,6 +11,7 @@ import zlib
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -212,7 +213,7 @@ class SimulatedApp:
         while True:
             join = partial(group.join, self.consumer.member, name, instance)
             try:
-                membership = await connection.ask("join", join)
+                membership: Membership = await connection.ask("join", join)
             except UnknownMemberIdError:
                 self.consumer.forget_member()
             else:

@@ -21,8 +21,15 @@ __all__ = ["Fault", "FaultPlan", "Faults", "GivenFaults", "RandomFaults"]
 
 FaultKind: TypeAlias = Literal["kill", "pause", "rebalance"]
 
-_SELDOM: Final = ("fetch", "heartbeat")
-"""What happens all the time, also when nothing else does."""
+_WEIGHTS: Final = {
+    # What happens all the time, also when nothing else does.
+    **dict.fromkeys(("fetch", "heartbeat", "standby"), 0.05),
+    # What every worker goes through first: to be struck here only, none would get any further.
+    **dict.fromkeys(("join", "recovery", "seek", "committed"), 0.1),
+    # A checkpoint has many blocks, and what comes after the last of them is worth the most.
+    **dict.fromkeys(("blocks", "offload"), 0.2),
+    "failpoint": 2.0,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +73,7 @@ class RandomFaults:
     def at(self, kind: str, number: int) -> Fault | None:
         if self.kills.total() >= self.most_kills:
             return None
-        weight = 0.05 if kind.startswith(_SELDOM) else 4.0 / (1 + self.kills[kind])
+        weight = _WEIGHTS.get(kind.partition(":")[0], 1.0) * 4.0 / (1 + self.kills[kind])
         draw = self.rng.random() / weight
         if draw < self.kill_rate:
             self.kills[kind] += 1

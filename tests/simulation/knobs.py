@@ -44,9 +44,9 @@ class Knobs:
             partitions=pick((1, 1, 2, 3)),
             nodes=pick((1, 2, 2, 3)),
             static=rng.random() < 0.3,
-            events=pick((250, 400)),
-            span_s=pick((0.0, 60.0, 200.0, 400.0)),
-            lag=pick((0.0, 0.02, 0.2)),
+            events=pick((150, 300)),
+            span_s=pick((0.0, 60.0, 200.0, 200.0, 400.0)),
+            lag=pick((0.0, 0.05, 0.3)),
             malformed_share=pick((0.0, 0.03)),
             restart_s=pick((0.2, 3.0, 15.0)),
             stop_every_s=pick((20.0, 60.0, 1e9)),
@@ -72,7 +72,7 @@ class Knobs:
                 process_events=pick((10, 40, 400)),
                 merge_wait_ms=pick((50, 500, 5000)),
                 tick_ms=50,
-                checkpoint=CheckpointSettings(interval_s=pick((0.5, 3.0, 20.0))),
+                checkpoint=CheckpointSettings(interval_s=pick((0.3, 1.0, 5.0))),
                 flush_timeout_s=pick((3.0, 20.0)),
             ),
         )
@@ -83,9 +83,9 @@ def random_faults(seed: int) -> RandomFaults:
     rng = random.Random(f"faults {seed}")
     return RandomFaults(
         rng,
-        kill_rate=rng.choice((0.005, 0.015, 0.03)),
-        pause_rate=rng.choice((0.0, 0.003)),
-        rebalance_rate=rng.choice((0.0, 0.002)),
-        longest_pause_s=rng.choice((1.0, 10.0, 60.0)),
+        kill_rate=rng.choice((0.01, 0.03, 0.1)),
+        pause_rate=rng.choice((0.0, 0.01, 0.03)),
+        rebalance_rate=rng.choice((0.0, 0.01)),
+        longest_pause_s=rng.choice((3.0, 20.0, 60.0)),
         most_kills=_MOST_KILLS,
     )

@@ -197,6 +197,7 @@ class World:
 
     async def _append(self) -> None:
         for arrival in self.arrivals:
+            self._go_on()
             delay_s = arrival.at * self.knobs.span_s - self.loop.time()
             if delay_s > 0:
                 await asyncio.sleep(delay_s)
@@ -210,11 +211,14 @@ class World:
     async def _until(self, condition: Callable[[], bool], what: str) -> None:
         deadline_s = self.loop.time() + _REST_S
         while not condition():
-            if self.problems:
-                raise WorldError(self.problems[0])
+            self._go_on()
             if self.loop.time() > deadline_s:
                 raise WorldError(f"not within {_REST_S:g} s: {what}; {self._standing()}")
             await asyncio.sleep(0.25)
+
+    def _go_on(self) -> None:
+        if self.problems:
+            raise WorldError("it makes no sense to go on")
 
     def _standing(self) -> Mapping[int, Any]:
         return {

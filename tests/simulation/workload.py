@@ -32,7 +32,7 @@ _REQUESTED: Final = "type = 'generation.requested'"
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A record that reaches its log ``at`` this share (0 to 1) of the run, and the log's new end."""
+    """A record that reaches its log ``at`` this share (0 to 1) of the run; ``end`` is then its."""
 
     at: float
     tp: TP

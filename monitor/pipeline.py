@@ -17,7 +17,7 @@ from monitor.merge import Merger
 from monitor.wire import Decoder
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from detectors.incidents import Output
     from detectors.stages import StageOutputs
@@ -169,7 +169,7 @@ class PartitionPipeline:
         self,
         position: Mapping[str, int],
         merged_ms: Mapping[str, int],
-        state: tuple[dict[str, Any], Sequence[StateBlock]] | None,
+        state: tuple[dict[str, Any], Iterable[StateBlock]] | None,
     ) -> Restored:
         """Go on from ``position`` with the state of a snapshot, or with none.
 

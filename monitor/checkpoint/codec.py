@@ -25,11 +25,13 @@ __all__ = [
     "BlockEntry",
     "Manifest",
     "block_key",
+    "checkpoint_id",
     "checksum",
     "decode_block",
     "decode_manifest",
     "encode_block",
     "encode_manifest",
+    "generation_of",
     "manifest_key",
 ]
 
@@ -71,6 +73,16 @@ def block_key(partition: int, checkpoint: str, block: str) -> str:
 def manifest_key(partition: int, checkpoint: str) -> str:
     """The changelog key of a manifest."""
     return block_key(partition, checkpoint, _MANIFEST)
+
+
+def checkpoint_id(generation: int, writer: str, sequence: int) -> str:
+    """A name that nobody else gives: of the group's generation, the writer, and its count."""
+    return f"{generation}-{writer}-{sequence}"
+
+
+def generation_of(checkpoint: str) -> int:
+    """The generation in which a checkpoint was written."""
+    return int(checkpoint.partition("-")[0])
 
 
 def checksum(data: bytes) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping
 
     from detectors.state import Restored, Snapshot, StateBlock
 
@@ -50,7 +50,7 @@ class Restorable(Protocol):
         self,
         position: Position,
         merged_ms: Mapping[str, int],
-        state: tuple[dict[str, Any], Sequence[StateBlock]] | None,
+        state: tuple[dict[str, Any], Iterable[StateBlock]] | None,
     ) -> Restored:
         """Go on from ``position`` with a state (layout and blocks), or with none.
 

@@ -14,15 +14,16 @@ from monitor.checkpoint.codec import (
     BlockEntry,
     Manifest,
     block_key,
+    checkpoint_id,
     checksum,
-    decode_block,
-    decode_manifest,
     encode_block,
     encode_manifest,
+    generation_of,
     manifest_key,
 )
-from monitor.checkpoint.errors import CheckpointError, FencedError
+from monitor.checkpoint.errors import CheckpointError
 from monitor.checkpoint.order import Progress, TakenOrder, parse_committed
+from monitor.checkpoint.restoring import ValidCheckpoint, find_manifest, restore_state
 from monitor.failpoints import no_failpoint
 
 if TYPE_CHECKING:
@@ -97,20 +98,6 @@ class CheckpointContext:
     """Whose snapshot is in memory: one at a time, as it may be as large as the state itself."""
 
 
-@dataclass(slots=True)
-class _Written:
-    """The newest valid checkpoint: what has to be there for it to be restored."""
-
-    checkpoint: str | None = None
-    blocks: dict[str, BlockEntry] = field(default_factory=dict)
-
-    def keys(self, partition: int) -> set[str]:
-        if self.checkpoint is None:
-            return set()
-        named = {block_key(partition, e.written_by, n) for n, e in self.blocks.items()}
-        return named | {manifest_key(partition, self.checkpoint)}
-
-
 class PartitionCheckpoints:
     """Durable progress of one partition in one generation of the group; one task uses it.
 
@@ -135,7 +122,7 @@ class PartitionCheckpoints:
         self._order = TakenOrder(Progress({}))
         self._bounds: list[Position] = []
         self._published_bounds = 0
-        self._written = _Written()
+        self._written = ValidCheckpoint()
         self._garbage: set[str] = set()
         # A static member that comes back gets the generation it had: that alone is no name.
         self._writer = context.new_writer()
@@ -187,54 +174,20 @@ class PartitionCheckpoints:
         return progress.position
 
     async def _restore(self, checkpoint: str, position: Position) -> Restored:
-        data = self._blocks.get(self.partition, manifest_key(self.partition, checkpoint))
-        if data is None:
-            if _generation(checkpoint) > self.generation:
-                raise FencedError(f"checkpoint {checkpoint} is of a newer generation")
-            raise CheckpointError(
-                f"partition {self.partition}: the group's committed offset names checkpoint "
-                f"{checkpoint}, but its manifest is not in the changelog; was the changelog topic "
-                "deleted? To start without state, move the group's offsets of all input topics "
-                "(kafka-consumer-groups --reset-offsets)"
-            )
-        manifest = decode_manifest(checkpoint, data)
-        if any(position.get(source) != at for source, at in manifest.position.items()):
-            raise CheckpointError(
-                f"partition {self.partition}: checkpoint {checkpoint} stands at "
-                f"{manifest.position}, the group's committed offsets at {dict(position)}"
-            )
-        missing = [n for n, e in manifest.blocks.items() if self._stored(n, e) is None]
-        if missing:
-            raise CheckpointError(
-                f"partition {self.partition}: checkpoint {checkpoint} is not complete: "
-                f"{len(missing)} of {len(manifest.blocks)} blocks are missing or damaged "
-                f"({', '.join(missing[:5])}); its changelog topic has lost records, or recovery "
-                "broke off: start the worker again, and if that does not help, reset the offsets "
-                "of all input topics to start without state"
-            )
-        blocks: list[StateBlock] = await self._offload(lambda: list(self._decoded(manifest)))
-        restored = self._pipeline.restore(position, manifest.merged_ms, (manifest.layout, blocks))
-        self._written = _Written(checkpoint, dict(manifest.blocks))
+        partition = self.partition
+        manifest = find_manifest(partition, self.generation, checkpoint, position, self._blocks)
+        restored: Restored = await self._offload(
+            lambda: restore_state(partition, manifest, position, self._blocks, self._pipeline)
+        )
+        self._written = ValidCheckpoint(checkpoint, dict(manifest.blocks))
         return restored
-
-    def _stored(self, name: str, entry: BlockEntry) -> bytes | None:
-        data = self._blocks.get(self.partition, block_key(self.partition, entry.written_by, name))
-        return data if data is not None and checksum(data) == entry.checksum else None
-
-    def _decoded(self, manifest: Manifest) -> Iterator[StateBlock]:
-        for name, entry in manifest.blocks.items():
-            data = self._blocks.get(
-                self.partition, block_key(self.partition, entry.written_by, name)
-            )
-            assert data is not None, name  # checked before, and nobody else writes
-            yield decode_block(name, data)
 
     def _unreferenced(self) -> Iterator[str]:
         """Keys that no valid checkpoint names or will name: of this and older generations."""
         named = self._written.keys(self.partition)
         for key in self._blocks.keys(self.partition):
             checkpoint = key.split("/")[1]
-            if key not in named and _generation(checkpoint) <= self.generation:
+            if key not in named and generation_of(checkpoint) <= self.generation:
                 yield key
 
     # -- the order taken
@@ -314,7 +267,7 @@ class PartitionCheckpoints:
             raise
         self._busy_s = self._clock() - self._started_s
         self._sequence += 1
-        checkpoint = f"{self.generation}-{self._writer}-{self._sequence}"
+        checkpoint = checkpoint_id(self.generation, self._writer, self._sequence)
         cuts = self._order.close()
         write = self._write(checkpoint, snapshot, self._order.position, cuts)
         self._writing = asyncio.create_task(write, name=f"checkpoint-{self.partition}")
@@ -384,7 +337,7 @@ class PartitionCheckpoints:
             blocks=len(snapshot.state.changed),
             stored_bytes=stored_bytes,
         )
-        await self._forget(_Written(checkpoint, entries))
+        await self._forget(ValidCheckpoint(checkpoint, entries))
 
     async def _encode(self, blocks: Sequence[StateBlock]) -> dict[str, bytes]:
         started_s = self._clock()
@@ -394,7 +347,7 @@ class PartitionCheckpoints:
         self._busy_s += self._clock() - started_s
         return encoded
 
-    async def _forget(self, now: _Written) -> None:
+    async def _forget(self, now: ValidCheckpoint) -> None:
         """Tombstone what only the checkpoint before ``now`` needed, and what nobody did."""
         before, self._written = self._written, now
         garbage = before.keys(self.partition) | self._garbage
@@ -418,10 +371,6 @@ def _bounds(progress: Progress) -> tuple[list[Position], int]:
     if done[-1:] != [published]:
         done.append(published)
     return [*done, *ahead], len(done)
-
-
-def _generation(checkpoint: str) -> int:
-    return int(checkpoint.partition("-")[0])
 
 
 def _grouped(blocks: Iterable[StateBlock], size: int) -> Iterator[tuple[StateBlock, ...]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from monitor.pipeline import PartitionPipeline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from detectors.state import Restored, StateBlock
     from detectors.topology import Topology
@@ -49,7 +49,7 @@ class RecordedPipeline(PartitionPipeline):
         self,
         position: Mapping[str, int],
         merged_ms: Mapping[str, int],
-        state: tuple[dict[str, Any], Sequence[StateBlock]] | None,
+        state: tuple[dict[str, Any], Iterable[StateBlock]] | None,
     ) -> Restored:
         restored = super().restore(position, merged_ms, state)
         if self.worker.alive:

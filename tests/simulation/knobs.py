@@ -83,7 +83,7 @@ def random_faults(seed: int) -> RandomFaults:
     rng = random.Random(f"faults {seed}")
     return RandomFaults(
         rng,
-        kill_rate=rng.choice((0.01, 0.03, 0.1)),
+        kill_rate=rng.choice((0.02, 0.05, 0.1)),
         pause_rate=rng.choice((0.0, 0.01, 0.03)),
         rebalance_rate=rng.choice((0.0, 0.01)),
         longest_pause_s=rng.choice((3.0, 20.0, 60.0)),

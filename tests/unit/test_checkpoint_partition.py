@@ -7,7 +7,7 @@ single steps.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -50,7 +50,7 @@ class Counters:
         self,
         position: Mapping[str, int],
         merged_ms: Mapping[str, int],
-        state: tuple[dict[str, Any], Sequence[StateBlock]] | None,
+        state: tuple[dict[str, Any], Iterable[StateBlock]] | None,
     ) -> Restored:
         self.position = dict(position)
         if state is not None:

@@ -61,7 +61,7 @@ def test_each_kind_goes_to_its_topic_under_its_key() -> None:
 
 def test_an_alert_is_a_cloud_event_with_its_evidence() -> None:
     (message,) = finding_messages(PipelineResult(outputs=[_ALERT]), TopicNames(), "/here")
-    event = json.loads(message.value)
+    event = json.loads(message.value or b"")
     data = event.pop("data")
     assert event == {
         "specversion": "1.0",
@@ -85,7 +85,7 @@ def test_an_alert_is_a_cloud_event_with_its_evidence() -> None:
 def test_the_id_of_an_incident_names_the_change() -> None:
     later = replace(_INCIDENT, state="closed", time_ms=1_700_000_900_000)
     messages = finding_messages(PipelineResult(outputs=[_INCIDENT, later]), TopicNames(), "/here")
-    ids = [decode_event(message.value).id for message in messages]
+    ids = [decode_event(message.value or b"").id for message in messages]
     assert len(set(ids)) == 2
     assert {message.key for message in messages} == {b"inc_1"}
 

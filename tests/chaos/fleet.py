@@ -138,7 +138,8 @@ class Fleet:
         if code is None:
             return False
         del self._members[slot]
-        if code != 0:
+        not_yet_begun = code == -signal.SIGTERM and not member.log.stat().st_size
+        if code != 0 and not not_yet_begun:
             raise ChaosError(
                 f"{self.name} {slot} ended with code {code} after SIGTERM:\n{_tail(member.log)}"
             )

@@ -173,7 +173,7 @@ class _Course:
     def _drain(self) -> None:
         """Read all to the end: what lies in the topics is merged exactly without a long wait."""
         arena, place = self._arena, self._place
-        self._start_workers(_DRAIN_WAIT_MS, "dynamic")
+        self._start_workers(_DRAIN_WAIT_MS, self._section.legs[-1].membership)
         watched = [self._read_to_end(arena.watcher, place.names.inputs, "the workers")]
         if arena.control is not None and place.control_topic is not None:
             watcher = Watcher(place.bootstrap, place.control_group)

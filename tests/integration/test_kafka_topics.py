@@ -29,48 +29,48 @@ def names() -> TopicNames:
 def test_creating_twice_changes_nothing(
     kafka: KafkaBroker | ExistingBroker, names: TopicNames
 ) -> None:
-    specs = declare_topics(names, partitions=3)
+    specs = declare_topics(names, group=names.alerts, partitions=3)
     first = create_topics([kafka.bootstrap], specs)
-    assert [status.state for status in first] == ["created"] * 9
+    assert [status.state for status in first] == ["created"] * 10
     second = create_topics([kafka.bootstrap], specs)
-    assert [status.state for status in second] == ["exists"] * 9
+    assert [status.state for status in second] == ["exists"] * 10
     assert {s.name: s.partitions for s in second} == {spec.name: spec.partitions for spec in specs}
-    assert require_topics([kafka.bootstrap], names) == 3
+    assert require_topics([kafka.bootstrap], names, names.alerts) == 3
 
 
 def test_what_is_missing_is_added_to_what_is_there(
     kafka: KafkaBroker | ExistingBroker, names: TopicNames
 ) -> None:
-    specs = declare_topics(names, partitions=2)
+    specs = declare_topics(names, group=names.alerts, partitions=2)
     create_topics([kafka.bootstrap], specs[:4])
     states = {status.name: status.state for status in create_topics([kafka.bootstrap], specs)}
-    assert [states[spec.name] for spec in specs] == ["exists"] * 4 + ["created"] * 5
+    assert [states[spec.name] for spec in specs] == ["exists"] * 4 + ["created"] * 6
 
 
 def test_an_input_with_other_partitions_is_refused(
     kafka: KafkaBroker | ExistingBroker, names: TopicNames
 ) -> None:
     """It cannot be mended: adding partitions would move users to other ones."""
-    create_topics([kafka.bootstrap], declare_topics(names, partitions=2))
+    create_topics([kafka.bootstrap], declare_topics(names, group=names.alerts, partitions=2))
     with pytest.raises(TopicsError, match=r"generation-events: 2 partitions instead of 4"):
-        create_topics([kafka.bootstrap], declare_topics(names, partitions=4))
+        create_topics([kafka.bootstrap], declare_topics(names, group=names.alerts, partitions=4))
 
 
 def test_inputs_of_unequal_partitions_are_refused_by_the_worker(
     kafka: KafkaBroker | ExistingBroker, names: TopicNames
 ) -> None:
-    specs = {spec.name: spec for spec in declare_topics(names, partitions=2)}
-    odd = {spec.name: spec for spec in declare_topics(names, partitions=3)}
+    specs = {spec.name: spec for spec in declare_topics(names, group=names.alerts, partitions=2)}
+    odd = {spec.name: spec for spec in declare_topics(names, group=names.alerts, partitions=3)}
     specs[names.feedback_events] = odd[names.feedback_events]
     create_topics([kafka.bootstrap], specs.values())
     with pytest.raises(TopicsError, match=r"feedback-events has 3"):
-        require_topics([kafka.bootstrap], names)
+        require_topics([kafka.bootstrap], names, names.alerts)
 
 
 def test_another_retention_is_reported_and_left_alone(kafka: KafkaBroker | ExistingBroker) -> None:
     place = Installation.create(kafka.bootstrap, partitions=1)
     place.configure(place.names.alerts, {"retention.ms": "3600000"})
-    specs = declare_topics(place.names, partitions=1)
+    specs = declare_topics(place.names, group=place.group, partitions=1)
     for look in (create_topics, check_topics):
         statuses = look([kafka.bootstrap], specs)
         (alerts,) = [status for status in statuses if status.name == place.names.alerts]

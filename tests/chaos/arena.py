@@ -21,7 +21,7 @@ __all__ = ["DEADLINE_S", "Arena", "Steps", "perform", "until"]
 Steps: TypeAlias = Generator[str, None, None]
 """Something that takes a while: yields, again and again, what it is waiting for."""
 
-DEADLINE_S: Final = 120.0
+DEADLINE_S: Final = 240.0
 _POLL_S: Final = 0.02
 
 

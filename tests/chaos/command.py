@@ -19,6 +19,10 @@ from typing import Any, Final
 
 from rich.console import Console
 
+from detectors.compiled import compile_pack
+from detectors.topology import Topology
+from monitor.packs import load_pack
+from monitor.pipeline import warm_up
 from tests.chaos.corpus import make_corpus
 from tests.chaos.errors import ChaosError
 from tests.chaos.figures import broker_figures, failures
@@ -93,6 +97,8 @@ def run_sections(
     reporter: Reporter,
 ) -> list[Verdict]:
     """Run and judge sections one after the other. Raises ChaosError where one cannot be."""
+    reporter.step("compiling kernels, which workers then find in the cache")
+    warm_up(Topology(compile_pack(load_pack("default")), max_users=1))
     verdicts = []
     for number, section in enumerate(sections):
         reporter.step(f"simulating {section.events:,} events")

@@ -46,7 +46,7 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self._console.print(f"[dim]{self._clock()}[/] {text}", highlight=False)
+        self._console.print(f"[dim]{self._clock()}[/] {text}", highlight=False, soft_wrap=True)
         self._next_s = 0.0
 
     def step(self, text: str) -> None:

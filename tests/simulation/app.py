@@ -258,15 +258,15 @@ class SimulatedApp:
         memory = self.block_table.memory
         active = {TP(CHANGELOG, partition) for partition in membership.partitions}
         self._standbys = frozenset(TP(CHANGELOG, partition) for partition in membership.standbys)
-        self._changelog_next.clear()
+        self._changelog_next = {}
         for tp in sorted(active | self._standbys):
             read_to = memory.persisted_offset(tp)
             self._changelog_next[tp] = 0 if read_to is None else read_to + 1
         for tp in sorted(active):
             changelog = self._around.broker.changelogs[tp.partition]
             end = await self._persistently("recovery", partial(getattr, changelog, "end"))
-            while await self._read_changelog("recovery", tp, end):
-                pass
+            while self._changelog_next[tp] < end:
+                await self._read_changelog("recovery", tp, end)
         await memory.on_recovery_completed(active, set(self._standbys))
         for stream in self._streams.values():
             stream.clear()
@@ -281,19 +281,20 @@ class SimulatedApp:
                     end = self._around.broker.changelogs[tp.partition].end
                     await self._read_changelog("standby", tp, end)
 
-    async def _read_changelog(self, kind: str, tp: TP, end: int) -> bool:
-        """Apply one batch of records before ``end``; whether there was one."""
-        start = self._changelog_next.get(tp, end)
+    async def _read_changelog(self, kind: str, tp: TP, end: int) -> None:
+        """Apply one batch of records before ``end``."""
+        assigned, start = self._changelog_next, self._changelog_next[tp]
         if start >= end:
-            return False
+            return
         changelog = self._around.broker.changelogs[tp.partition]
         batch = await self._persistently(kind, lambda: changelog.read(start))
-        if self._changelog_next.get(tp) != start:
-            return False  # assigned anew meanwhile
+        if assigned is not self._changelog_next:
+            return  # read for an assignment that has ended
         for offset, key, value in batch[: self._around.settings.recovery_records]:
             self.block_table.memory.apply(tp, key.encode(), value, offset)
             self._changelog_next[tp] = offset + 1
-        return bool(batch)
+        if not batch:  # compacted away
+            self._changelog_next[tp] = end
 
     async def _persistently(self, kind: str, serve: Callable[[], Any]) -> Any:  # noqa: ANN401
         while True:

@@ -26,6 +26,7 @@ __all__ = ["Process", "ProcessKilledError", "SimulationLoop", "SimulationStuckEr
 
 _PROCESS: Final[ContextVar[Process]] = ContextVar("process")
 _MOST_CANCELLATIONS: Final = 50
+_CALLBACKS_TO_END: Final = 10_000
 
 _T = TypeVar("_T")
 _Arguments = TypeVarTuple("_Arguments")
@@ -126,7 +127,8 @@ class SimulationLoop(asyncio.BaseEventLoop):
             ended.set_result(None)
 
         self._complaints.clear()
-        self.in_world(0.0, unwind)
+        self._callbacks_left = _CALLBACKS_TO_END
+        self.call_soon(unwind, context=self.world.context.copy())
         self.run_until_complete(ended)
         self.close()
 

@@ -51,6 +51,7 @@ def simulated_pack() -> CompiledPack:
                 FeatureSpec("generations", "count", ("1m",), _REQUESTED),
                 FeatureSpec("throttles", "count", ("1m",), "limited"),
                 FeatureSpec("prompts", "distinct", ("1m",), _REQUESTED, "prompt_fingerprint", 4),
+                FeatureSpec("events", "count", ("1m",)),
                 FeatureSpec("rhythm", "gap", ("1m",)),
             ),
             derived=(),
@@ -67,9 +68,10 @@ def simulated_pack() -> CompiledPack:
                 RuleSpec(
                     "steady",
                     "Many prompts at a steady rhythm",
-                    "prompts_1m >= 2 and rhythm_mean_s_1m < 20",
+                    # Of all topics: what is merged in another order gives other evidence.
+                    "events_1m >= 3 and prompts_1m >= 1 and rhythm_mean_s_1m < 20",
                     "low",
-                    5_000,
+                    2_000,
                     "docs/runbooks/steady.md",
                 ),
             ),

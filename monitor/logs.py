@@ -10,6 +10,7 @@ import zstandard
 from polars.exceptions import PolarsError
 
 from detectors.events import event_schema
+from monitor.wire.records import split_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["LogError", "LogFile", "open_log", "replay_logs"]
 
-_CHUNK_BYTES: Final = 4_194_304
-_CHUNK_EVENTS: Final = 16_384
+_CHUNK_EVENTS: Final = 16_000
+"""What is pushed at a time, at most: as much as the runner takes for one batch."""
+_READ_EVENTS: Final = 8 * _CHUNK_EVENTS
+"""What is read of a Parquet file at a time. Each time whole pages are decoded, used or not."""
+_READ_BYTES: Final = 8_388_608
+_MAX_LINE_BYTES: Final = 67_108_864
 
 
 class LogError(Exception):
@@ -62,15 +67,21 @@ class _JsonLines:
             stream = file if path.suffix != ".zst" else _decompressed(file)
             while True:
                 try:
-                    piece = stream.read(_CHUNK_BYTES)
+                    piece = stream.read(_READ_BYTES)
                 except zstandard.ZstdError as error:
                     raise LogError(f"{self.name}: damaged zstd data ({error})") from error
                 self.done_bytes = file.tell()
                 if not piece:
                     break
-                lines = (rest + piece).split(b"\n")
-                rest = lines.pop()
-                yield [line for line in lines if line and not line.isspace()]
+                lines, rest = split_lines(rest, piece)
+                if len(rest) > _MAX_LINE_BYTES:
+                    raise LogError(
+                        f"{self.name}: a line of over {_MAX_LINE_BYTES} bytes; not NDJSON?"
+                    )
+                # Equal parts, so that none is a batch of few.
+                parts = -(-len(lines) // _CHUNK_EVENTS)
+                for part in range(parts):
+                    yield lines[len(lines) * part // parts : len(lines) * (part + 1) // parts]
         if rest.strip():
             yield [rest]
 
@@ -89,6 +100,7 @@ class _Parquet:
         self._path = path
         self._received_ms = received_ms
         self._row = 0
+        self._read = pl.DataFrame()
         try:
             found = pl.read_parquet_schema(path)
             self._rows = int(pl.scan_parquet(path).select(pl.len()).collect().item())
@@ -105,23 +117,27 @@ class _Parquet:
     def push_next(self, runner: Runner) -> bool:
         if self._row >= self._rows:
             return False
+        place = self._row % _READ_EVENTS
+        if not place:
+            self._read = self._read_from(self._row, runner.columns)
+        runner.push_frame(self.name, self._read[place : place + _CHUNK_EVENTS], self._received_ms)
+        self._row += _CHUNK_EVENTS
+        self.done_bytes = self.size_bytes * min(self._row, self._rows) // self._rows
+        return True
+
+    def _read_from(self, row: int, names: frozenset[str]) -> pl.DataFrame:
         schema = event_schema()
         columns = [
             pl.col(name).cast(schema[name], strict=False).alias(name)
             if name in self._found
             else pl.lit(None, dtype=schema[name]).alias(name)
             for name in schema
-            if name in runner.columns
+            if name in names
         ]
-        piece = pl.scan_parquet(self._path).slice(self._row, _CHUNK_EVENTS).select(columns)
         try:
-            frame = piece.collect()
+            return pl.scan_parquet(self._path).slice(row, _READ_EVENTS).select(columns).collect()
         except PolarsError as error:
             raise LogError(f"{self.name}: {error}") from error
-        runner.push_frame(self.name, frame, self._received_ms)
-        self._row += _CHUNK_EVENTS
-        self.done_bytes = self.size_bytes * min(self._row, self._rows) // self._rows
-        return True
 
 
 def open_log(path: Path, received_ms: int) -> LogFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -24,7 +25,16 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["CHECKED_COLUMNS", "MAX_AHEAD_MS", "Checks", "Refusal", "time_refusal"]
+__all__ = [
+    "AHEAD",
+    "BODIES",
+    "CHECKED_COLUMNS",
+    "MAX_AHEAD_MS",
+    "Checks",
+    "Refusal",
+    "harmless_range",
+    "time_refusal",
+]
 
 CHECKED_COLUMNS: Final = frozenset(
     {"event_id", "type", "time_ms", "user_id", "request_id", "asset_id", "subject_user_id"}
@@ -35,9 +45,9 @@ MAX_AHEAD_MS: Final = 300_000
 """How far an event may be ahead of the time at which its record was received (clock skew)."""
 
 _MAX_NUMBER: Final = 1e9
-_RECEIVED: Final = "_received_ms"
+_AHEAD: Final = "_ahead"
 _IDS: Final = ("event_id", "user_id")
-_BODIES: Final = (
+BODIES: Final = (
     (GENERATION_TYPES, "request_id"),
     (SHARE_TYPES, "asset_id"),
     (FEEDBACK_TYPES, "subject_user_id"),
@@ -63,6 +73,13 @@ class Refusal:
     message: str
 
 
+AHEAD: Final = Refusal(
+    Reason.TIME_IN_FUTURE,
+    "$.time",
+    "time is after the record was received; set the producer's clock",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Check:
     """Rows where ``bad`` holds are refused."""
@@ -78,11 +95,12 @@ class Checks:
     """
 
     def __init__(self, names: Collection[str], max_ahead_ms: int = MAX_AHEAD_MS) -> None:
-        self._checks = _checks(names, max_ahead_ms)
+        self._checks = _checks(names)
         self._max_ahead_ms = max_ahead_ms
         strings = [name for name in names if COLUMNS_BY_NAME[name].dtype == pl.String]
         self._lengths = [(name, COLUMNS_BY_NAME[name].max_bytes) for name in strings]
         self._ranges = [(name, limit) for name, limit in _RANGES.items() if name in names]
+        self._bodies = [(np.isin(EVENT_TYPES, types), name) for types, name in BODIES]
         self._extremes = [
             *(pl.col(name).str.len_bytes().max() for name in strings),
             *(pl.col(name).min().alias(f"{name} least") for name, _ in self._ranges),
@@ -98,10 +116,10 @@ class Checks:
         ``received_ms`` (n,) is when each record was received; negative where the log does not
         know (Kafka's -1): such an event can be at any time.
         """
-        received_ms = np.where(received_ms < 0, MAX_TIME_MS, received_ms)
         if not len(frame) or self._all_good(frame, received_ms):
             return {}
-        table = frame.with_columns(pl.Series(_RECEIVED, received_ms))
+        ahead = self.ahead(frame["time_ms"].fill_null(0).to_numpy(), received_ms)
+        table = frame.with_columns(pl.Series(_AHEAD, ahead))
         found: dict[int, Refusal] = {}
         for check in self._checks:
             for row in table.select(check.bad.alias("bad"))["bad"].arg_true().to_list():
@@ -110,6 +128,13 @@ class Checks:
                     refusal = time_refusal(frame["time_ms"][row])
                 found.setdefault(row, refusal)
         return found
+
+    def ahead(
+        self, times_ms: npt.NDArray[np.int64], received_ms: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.bool_]:
+        """Which of n events are further ahead of their records than they may be."""
+        received_ms = np.where(received_ms < 0, MAX_TIME_MS, received_ms)
+        return times_ms > received_ms + self._max_ahead_ms
 
     def _all_good(self, frame: pl.DataFrame, received_ms: npt.NDArray[np.int64]) -> bool:
         """Whether the extremes of the columns already say that no row is bad.
@@ -121,12 +146,12 @@ class Checks:
         times_ms = frame["time_ms"].to_numpy()
         if times_ms.min() < MIN_TIME_MS or times_ms.max() > MAX_TIME_MS:
             return False
-        if (times_ms > received_ms + self._max_ahead_ms).any():
+        if self.ahead(times_ms, received_ms).any():
             return False
         types = frame["type"].to_physical().to_numpy()
-        for bodies, name in _BODIES:
-            rows = np.isin(types, [EVENT_TYPES.index(body) for body in bodies]).sum()
-            if rows > len(frame) - frame[name].null_count():
+        for needs_body, name in self._bodies:
+            filled = frame[name].str.len_bytes().fill_null(0).to_numpy() > 0
+            if (needs_body[types] & ~filled).any():
                 return False
         found = frame.select(self._extremes).row(0, named=True)
         return (
@@ -135,6 +160,16 @@ class Checks:
             and all((found[f"{name} most"] or 0) <= limit for name, limit in self._ranges)
             and all(found[f"{name} least"] for name in _IDS)
         )
+
+
+def harmless_range(name: str) -> tuple[float, float]:
+    """A number, or a text of so many bytes, in this range passes whatever else the event is."""
+    column = COLUMNS_BY_NAME[name]
+    if name == "time_ms":
+        return MIN_TIME_MS, MAX_TIME_MS
+    if column.dtype == pl.String:
+        return name in CHECKED_COLUMNS, column.max_bytes
+    return (0, _RANGES[name]) if name in _RANGES else (-math.inf, math.inf)
 
 
 def time_refusal(time: int | None) -> Refusal:
@@ -148,7 +183,7 @@ def time_refusal(time: int | None) -> Refusal:
     return Refusal(Reason.TIME_OUT_OF_RANGE, "$.time", message)
 
 
-def _checks(names: Collection[str], max_ahead_ms: int) -> list[_Check]:
+def _checks(names: Collection[str]) -> list[_Check]:
     time = pl.col("time_ms")
     checks = [
         *(_empty(name) for name in _IDS),
@@ -158,14 +193,9 @@ def _checks(names: Collection[str], max_ahead_ms: int) -> list[_Check]:
             "time_ms",
             "",
         ),
-        _check(
-            time > pl.col(_RECEIVED) + max_ahead_ms,
-            Reason.TIME_IN_FUTURE,
-            "time_ms",
-            "time is after the record was received; set the producer's clock",
-        ),
+        _Check(pl.col(_AHEAD), AHEAD),
         _check(pl.col("type").is_null(), Reason.UNKNOWN_TYPE, "type", "unknown event type"),
-        *(_body(types, name) for types, name in _BODIES),
+        *(_body(types, name) for types, name in BODIES),
     ]
     for name, limit in _RANGES.items():
         if name in names:

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
     from monitor.wire.schema import Event
 
-__all__ = ["event_frame"]
+__all__ = ["beyond_64_bits", "event_frame"]
 
 _EVENT_CODES: Final = {name: code for code, name in enumerate(EVENT_TYPES)}
+
+_INT64: Final = 2**63
 
 # Stand-ins for absent parts, whose every column is null (the decoder never makes such a thing).
 _NONE: Final = (None,)
@@ -76,7 +78,7 @@ def event_frame(events: Sequence[Event], names: Collection[str]) -> pl.DataFrame
     """The named columns of n valid events, as a frame of n rows.
 
     Raises:
-        OverflowError: an integer beyond 64 bits.
+        OverflowError, TypeError, PolarsError: an integer beyond 64 bits (``beyond_64_bits``).
     """
     parts = _Parts(events)
     columns: list[pl.Series] = []
@@ -93,6 +95,22 @@ def event_frame(events: Sequence[Event], names: Collection[str]) -> pl.DataFrame
         else:
             columns.append(_NULLS[name].new_from_index(0, len(events)))
     return pl.DataFrame(columns)
+
+
+def beyond_64_bits(events: Sequence[Event], names: Collection[str]) -> set[int]:
+    """Which of n valid events have an integer in the named columns that those cannot hold."""
+    parts = _Parts(events)
+    found: set[int] = set()
+    for name in names:
+        if COLUMNS_BY_NAME[name].dtype == pl.Int64:
+            part, read = _READERS[name]
+            values = read(parts[part]) if parts[part] else []
+            found |= {
+                row
+                for row, value in enumerate(values)
+                if value is not None and not -_INT64 <= value < _INT64
+            }
+    return found
 
 
 class _Parts(dict[str, "Sequence[Any]"]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from detectors.events import COLUMNS_BY_NAME
@@ -81,3 +83,40 @@ def test_an_empty_chunk_is_nothing() -> None:
     """No records, no rows, no letters."""
     decoded = DECODER.decode("topic", [], [], [])
     assert (len(decoded.frame), decoded.dead) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"generation": {"request_id": ""}}, "generation.requested"),
+        ({"feedback": {"kind": "report"}}, "report.filed"),
+        ({"share": {"asset_id": "a"}}, "generation.requested"),
+    ],
+    ids=["an empty id", "no subject", "the body of another type"],
+)
+def test_a_body_must_be_there_whatever_the_neighbours_are(
+    changes: dict[str, object], kind: str
+) -> None:
+    """Also where another event has a body to spare, and where nothing else is wrong."""
+    envelope = {
+        "event_id": "evt",
+        "time": 1_780_000_000_000,
+        "user_id": "user",
+        "account": {"created_at": 0, "tier": "free"},
+        "client": {},
+    }
+    bodies = {"generation": {"request_id": "r"}, "share": {"asset_id": "a"}}
+    bad = json.dumps(envelope | {"type": kind} | changes).encode()
+    spare = json.dumps(envelope | {"type": "share.created"} | bodies).encode()
+    for values in ([bad], [bad, spare], [spare, bad, *GOOD], [bad, KINDS["seconds"][1], spare]):
+        decoded = DECODER.decode("topic", values, range(9), [RECEIVED_MS] * len(values))
+        letters = {letter.position: letter.reason for letter in decoded.dead}
+        assert letters[values.index(bad)] == "missing_body"
+        assert len(decoded.frame) + len(decoded.dead) == len(values)
+
+
+def test_a_control_character_is_refused_however_it_is_written() -> None:
+    """DEL is the one that JSON lets stand as it is."""
+    records = [GOOD[0].replace(b"evt-1-0", b"evt" + delete) for delete in (b"\x7f", b"\\u007f")]
+    decoded = DECODER.decode("topic", records, range(2), [RECEIVED_MS] * 2)
+    assert [letter.reason for letter in decoded.dead] == ["control_character"] * 2

@@ -18,6 +18,7 @@ from monitor.packs import load_pack
 from tests.chaos.command import run_sections
 from tests.chaos.figures import ZEROS, broker_figures
 from tests.chaos.final_state import read_final_state
+from tests.chaos.history import compare_with_history
 from tests.chaos.judge import Verdict
 from tests.chaos.oracle import expect, read_log
 from tests.chaos.place import PARTITIONS
@@ -69,6 +70,22 @@ def test_the_workers_went_through_all_of_it(figures: Mapping[str, Any]) -> None:
     assert figures["broker_kills"] == len(FAILPOINTS) + 2
     assert figures["broker_zombies"] == 1
     assert figures["broker_workers_ended_by_themselves"] == 0
+
+
+def test_final_states_name_the_alerts_that_were_published(verdict: Verdict) -> None:
+    """And it would be noticed if one were missing, or one too many were there."""
+    place = verdict.outcome.place
+    alerts, _, incidents = (
+        read_published(place.bootstrap, topic, PARTITIONS) for topic in place.names.outputs
+    )
+    as_it_is = compare_with_history(verdict.stages, alerts, incidents)
+    assert [(c.missing, c.unexpected, c.different) for c in as_it_is] == [((), (), ())] * 2
+    gone = next(iter(alerts.copies))
+    copies = {name: found for name, found in alerts.copies.items() if name != gone}
+    found, _ = compare_with_history(
+        verdict.stages, replace(alerts, copies={**copies, "alr_none": ()}), incidents
+    )
+    assert (found.missing, found.unexpected) == ((gone,), ("alr_none",))
 
 
 def test_the_comparison_notices_one_event_and_one_alert(verdict: Verdict) -> None:

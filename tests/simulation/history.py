@@ -41,6 +41,7 @@ class RecordedPipeline(PartitionPipeline):
         self.partition = partition
         self.worker = process
         self._history = history
+        self.generation = 0
         self.before: Steps = ()
         self.steps: list[Position] = []
         self.stands_at: Position = {}
@@ -54,7 +55,7 @@ class RecordedPipeline(PartitionPipeline):
         restored = super().restore(position, merged_ms, state)
         if self.worker.alive:
             self.stands_at = {**self._history.beginning(self.partition), **position}
-            self.before = self._history.steps_to(self.partition, self.stands_at)
+            self.before = self._history.steps_to(self, self.stands_at)
         return restored
 
     def process(
@@ -74,17 +75,20 @@ class History:
 
     beginning: Callable[[int], Position]
     _tasks: dict[tuple[str, int, int], RecordedPipeline] = field(default_factory=dict)
-    _committed: dict[int, tuple[Position, Steps]] = field(default_factory=dict)
+    _committed: dict[int, list[tuple[Position, Steps]]] = field(default_factory=dict)
     _newest: dict[int, RecordedPipeline] = field(default_factory=dict)
     checkpoints: int = 0
 
     def working(self, process: Process, generation: int, pipeline: RecordedPipeline) -> None:
         """A process works on a partition in a generation."""
+        pipeline.generation = generation
         self._tasks[process.name, generation, pipeline.partition] = pipeline
-        self._newest[pipeline.partition] = pipeline
+        newest = self._newest.get(pipeline.partition)
+        if newest is None or newest.generation <= generation:  # a zombie may begin late
+            self._newest[pipeline.partition] = pipeline
 
     def at_work(self, partition: int) -> RecordedPipeline | None:
-        """What works on a partition now: the newest task, if its process lives."""
+        """What works on a partition now: the newest generation's task, if its process lives."""
         newest = self._newest.get(partition)
         return newest if newest is not None and newest.worker.alive else None
 
@@ -92,30 +96,39 @@ class History:
         """The group accepted a commit; called whenever it does."""
         position = {**self.beginning(commit.partition)}
         position.update({topic: entry.offset for topic, entry in commit.offsets.items()})
-        if position == self._at(commit.partition)[0]:
+        if position == self._at(commit.partition)[-1][0]:
             return
         task = self._tasks[commit.process, commit.generation, commit.partition]
         if position not in task.steps:
             raise HistoryError(f"{commit} commits {position}, where {task.steps} never stood")
         steps = (*task.before, *task.steps[: task.steps.index(position) + 1])
-        self._committed[commit.partition] = position, steps
+        self._committed.setdefault(commit.partition, self._at(commit.partition)).append(
+            (position, steps)
+        )
         self.checkpoints += 1
 
-    def steps_to(self, partition: int, position: Position) -> Steps:
-        """The steps behind the committed ``position``."""
-        committed, steps = self._at(partition)
-        if position != committed:
-            raise HistoryError(f"restored at {position}, committed is {committed}")
-        return steps
+    def steps_to(self, pipeline: RecordedPipeline, position: Position) -> Steps:
+        """The steps behind the committed ``position``, which a task begins at.
+
+        It is the newest, but for a task that was frozen while it was told and has a successor.
+        """
+        committed = self._at(pipeline.partition)
+        if self._newest[pipeline.partition].generation == pipeline.generation:
+            committed = committed[-1:]
+        found = [steps for known, steps in committed if known == position]
+        if not found:
+            raise HistoryError(f"restored at {position}, committed is {committed[-1][0]}")
+        return found[-1]
 
     def stands_at(self, partition: int) -> Position:
         """Where whatever works on a partition stands; if nothing does, what is committed."""
         task = self.at_work(partition)
-        return self._at(partition)[0] if task is None else task.stands_at
+        return self._at(partition)[-1][0] if task is None else task.stands_at
 
     def committed_steps(self, partition: int) -> Steps:
         """The steps behind what is committed."""
-        return self._at(partition)[1]
+        return self._at(partition)[-1][1]
 
-    def _at(self, partition: int) -> tuple[Position, Steps]:
-        return self._committed.get(partition, (self.beginning(partition), ()))
+    def _at(self, partition: int) -> list[tuple[Position, Steps]]:
+        """What was committed, the newest last."""
+        return self._committed.get(partition, [(self.beginning(partition), ())])

@@ -128,11 +128,13 @@ MUTANTS: Final[Mapping[str, Mutant]] = MappingProxyType(
             ((PartitionCheckpoints, "commit_order", _commit_nothing),),
             {"lag": 0.3},
             {"merge_wait_ms": 50},
+            first_seed=4,
         ),
         "takes every merge for one in order": Mutant(
             ((Merger, "take", _always_in_order),),
             {"lag": 0.3},
             {"merge_wait_ms": 50},
+            first_seed=37,
         ),
         "marks as published what is only about to be": Mutant(
             ((PartitionCheckpoints, "commit_order", _published_early),),
@@ -145,24 +147,29 @@ MUTANTS: Final[Mapping[str, Mutant]] = MappingProxyType(
             {"nodes": 2, "static": False},
             kill_rate=0.0,
             pause_rate=0.02,
+            first_seed=6,
         ),
         "forgets how far each source had come in time": Mutant(
             ((Merger, "start", _forget_times),),
             {"lag": 0.3},
+            first_seed=7,
         ),
         "uses the keys of blocks again": Mutant(
             ((World, "new_writer", lambda _world: "writer"),),
             {"nodes": 1, "static": True, "restart_s": 0.2},
+            first_seed=8,
         ),
         "takes what it wrote for all there is": Mutant(
             ((BlockMemory, "wrote", BlockMemory.apply),),
             {"nodes": 2, "static": False, "restart_s": 0.2},
             kill_rate=0.0,
             pause_rate=0.03,
+            first_seed=4,
         ),
         "goes beyond the bound on its way back": Mutant(
             ((Merger, "take", _beyond_the_bound),),
             {"malformed_share": 0.1},
+            first_seed=6,
         ),
     }
 )

@@ -128,6 +128,7 @@ class PartitionCheckpoints:
         self._writer = context.new_writer()
         self._sequence = 0
         self._committed: object = None
+        self._anchored = False
         self._committing = asyncio.Lock()
         self._writing: asyncio.Task[None] | None = None
         self._busy_s = 0.0
@@ -145,7 +146,10 @@ class PartitionCheckpoints:
         committed = await self._offsets.committed(self.partition, self.generation)
         progress = parse_committed(committed)
         rows = 0
+        self._anchored = bool(progress.position)
         if progress.checkpoint is None:
+            if not self._anchored:
+                self._require_beginning()
             self._pipeline.restore(progress.position, {}, None)
             if progress.position:
                 _log.warning(
@@ -172,6 +176,22 @@ class PartitionCheckpoints:
             replayed=len(self._bounds),
         )
         return progress.position
+
+    def _require_beginning(self) -> None:
+        """Raises CheckpointError where the group has no offsets, but there are blocks.
+
+        Before the first block of a partition is written, its offsets are committed.
+        """
+        keys = self._blocks.keys(self.partition)
+        written = {key.split("/")[1] for key in keys}
+        left = sorted(name for name in written if generation_of(name) <= self.generation)
+        if left:
+            raise CheckpointError(
+                f"partition {self.partition}: the group has no committed offsets, but the "
+                f"changelog has blocks of {len(left)} checkpoints ({left[-1]}). Were the offsets "
+                "deleted, or did they expire (offsets.retention.minutes)? To begin without state, "
+                "set those of all input topics (kafka-consumer-groups --reset-offsets)"
+            )
 
     async def _restore(self, checkpoint: str, position: Position) -> Restored:
         partition = self.partition
@@ -305,6 +325,10 @@ class PartitionCheckpoints:
         names = set(snapshot.state.names)
         entries = {n: e for n, e in self._written.blocks.items() if n in names}
         stored_bytes = 0
+        if not self._anchored:  # else lost offsets could not be told from none (see ``restore``)
+            async with self._committing:
+                await self._commit()
+            self._anchored = True
         for group in _grouped(snapshot.state.changed, _BLOCKS_AT_ONCE):
             encoded = await self._encode(group)
             entries.update({n: BlockEntry(checkpoint, checksum(d)) for n, d in encoded.items()})

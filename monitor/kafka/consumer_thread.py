@@ -16,7 +16,7 @@ from aiokafka.errors import (
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from monitor.kafka import columnar_fetch
+from monitor.kafka import columnar_fetch, offset_fetch
 from monitor.kafka.chunks import Columns, PartitionPosition
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         """Start aiokafka's consumer, its records as columns where the app wants chunks."""
         await super().on_start()
+        offset_fetch.install(self._ensure_consumer()._coordinator)
         consumer = cast("Any", self.consumer)
         columnar_fetch.install(self._ensure_consumer()._fetcher, consumer.is_chunked)
 

@@ -141,7 +141,9 @@ def with_one_checkpoint() -> World:
 
 def test_a_checkpoint_is_restored_by_the_next_generation() -> None:
     world = with_one_checkpoint()
-    assert world.log == ["put 0/1-w-1/even", "put 0/1-w-1/odd", "put 0/1-w-1/manifest", "commit"]
+    # The first commit is what the blocks belong to: see the next but one.
+    written = ["put 0/1-w-1/even", "put 0/1-w-1/odd", "put 0/1-w-1/manifest"]
+    assert world.log == ["commit", *written, "commit"]
 
     async def run() -> Counters:
         pipeline, checkpoints = start(world, generation=2)
@@ -152,6 +154,42 @@ def test_a_checkpoint_is_restored_by_the_next_generation() -> None:
     pipeline = asyncio.run(run())
     assert pipeline.counts == {"even": 3, "odd": 2}
     assert pipeline.position == {"in": 5}
+
+
+def test_a_crash_before_the_first_checkpoint_is_valid_is_a_beginning() -> None:
+    async def run() -> Counters:
+        world = World()
+        pipeline, checkpoints = start(world)
+        await checkpoints.restore()
+        apply(pipeline, checkpoints, 0, 5)
+        put, writing = world.put, world.put
+
+        async def crash(partition: int, items: Mapping[str, bytes | None]) -> None:
+            await put(partition, items)
+            raise ConnectionError
+
+        world.put = crash  # type: ignore[method-assign]
+        with pytest.raises(ConnectionError):
+            await checkpoints.finish()
+        world.put = writing  # type: ignore[method-assign]
+        pipeline, checkpoints = start(world, generation=2)
+        assert await checkpoints.restore() == {"in": 0}
+        return pipeline
+
+    assert asyncio.run(run()).counts == {"even": 0, "odd": 0}
+
+
+def test_offsets_that_are_gone_are_not_taken_for_a_beginning() -> None:
+    """Else a coordinator that forgets, or retention, would empty every window in silence."""
+    world = with_one_checkpoint()
+    world.offsets.clear()
+
+    async def run() -> None:
+        _, checkpoints = start(world, generation=2)
+        await checkpoints.restore()
+
+    with pytest.raises(CheckpointError, match=r"no committed offsets.*1 checkpoints \(1-w-1\)"):
+        asyncio.run(run())
 
 
 def test_only_what_changed_is_written_and_only_what_nobody_needs_is_forgotten() -> None:

@@ -248,6 +248,12 @@ class PartitionCheckpoints:
             await self._commit()
         self._failpoint("cuts-committed")
 
+    async def confirm(self) -> None:
+        """Raises FencedError if the partition has gone to somebody else."""
+        async with self._committing:
+            self._committed = None
+            await self._commit()
+
     def published(self) -> None:
         """Note that all outputs up to the present position are acknowledged."""
         if not self._bounds:

@@ -231,7 +231,7 @@ class PartitionTask:
         for topic, next_offset in result.applied.items():
             moved |= self._sources[topic].applied(next_offset)
         if bound is not None and not moved:
-            self._require_reachable(bound)
+            await self._require_reachable(bound)
         self._release_held()
         if moved or messages:
             if not suppressing:  # it was counted when it was published
@@ -241,11 +241,15 @@ class PartitionTask:
             await asyncio.sleep(0)  # the event loop has other partitions to serve
         return moved
 
-    def _require_reachable(self, bound: Position) -> None:
-        """Raises CheckpointError where a topic ends before the records that were taken of it."""
+    async def _require_reachable(self, bound: Position) -> None:
+        """Raises CheckpointError where a topic ends before the records that were taken of it.
+
+        Who was frozen may know an end from before, and read what its successor has committed.
+        """
         for topic, taken_to in bound.items():
             position = self._feed.read_position(self._sources[topic].tp)
             if position is not None and position.end is not None and position.end < taken_to:
+                await self._checkpoints.confirm()
                 raise CheckpointError(
                     f"{topic}[{self.partition}] ends at offset {position.end}, but it was read up "
                     f"to {taken_to} before: was the topic deleted? Reset the group's offsets of "

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from bench.corpus import Corpus
 from bench.errors import BenchError
@@ -17,7 +17,7 @@ from bench.process import failure, launch
 from bench.rounds import Sizes
 from bench.summary import Spread
 
-__all__ = ["ALONE", "measure_alone"]
+__all__ = ["ALONE", "figures_of", "measure_alone"]
 
 _DEADLINE_S: Final = 600
 
@@ -38,14 +38,14 @@ def measure_alone(
     values: dict[str, list[float]] = {}
     for number in range(1, sizes.rounds + 1):
         for name in names:
-            for figure, value in _run(ALONE[name](corpus, sizes), core).items():
+            for figure, value in figures_of(ALONE[name](corpus, sizes), core).items():
                 values.setdefault(figure, []).append(value)
                 say(f"round {number} of {sizes.rounds}: {figure}: {value:,.0f}")
     return {figure: Spread.of(taken) for figure, taken in values.items()}
 
 
-def _run(module_and_arguments: Sequence[str], core: int) -> dict[str, float]:
-    """The figures that the process prints as JSON on its last line."""
+def figures_of(module_and_arguments: Sequence[str], core: int) -> dict[str, Any]:
+    """The figures that the process prints as JSON on its last line. Raises BenchError."""
     module = module_and_arguments[0]
     with tempfile.TemporaryDirectory(prefix="floodwatch-bench-") as folder:
         log = Path(folder) / "log"
@@ -58,7 +58,7 @@ def _run(module_and_arguments: Sequence[str], core: int) -> dict[str, float]:
             raise failure(f"{module} ended with code {code}", log)
         last_line = (log.read_text().splitlines() or [""])[-1]
     try:
-        figures: dict[str, float] = json.loads(last_line)
+        figures: dict[str, Any] = json.loads(last_line)
     except ValueError as error:
         raise BenchError(f"{module} should print figures, not {last_line!r}") from error
     return figures

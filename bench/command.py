@@ -21,12 +21,13 @@ from bench.alone import ALONE, measure_alone
 from bench.contenders import CONTENDERS
 from bench.corpus import Corpus, make_corpus
 from bench.errors import BenchError
+from bench.forest import measure_forest
 from bench.machine import Cores, describe_machine, versions
 from bench.process import REPOSITORY
 from bench.recovery import measure_recovery
 from bench.rounds import PARTITIONS, Sizes, run_rounds
 from bench.summary import summarise
-from bench.table import print_alone, print_contenders
+from bench.table import print_alone, print_contenders, print_forest
 
 __all__ = ["main"]
 
@@ -36,7 +37,9 @@ _FULL: Final = Sizes(
 )
 _QUICK: Final = Sizes(events=100_000, short_events=10_000, rounds=1, users=20_000, keys=20_000)
 _RECOVERY: Final = "recovery"
-_NAMES: Final = (*(contender.name for contender in CONTENDERS), _RECOVERY, *ALONE)
+_FOREST: Final = "forest"
+_WITHOUT_CORPUS: Final = frozenset({_RECOVERY, _FOREST})
+_NAMES: Final = (*(contender.name for contender in CONTENDERS), _RECOVERY, *ALONE, _FOREST)
 
 
 def main() -> int:
@@ -73,7 +76,9 @@ def _measure(
     machine = describe_machine(cores)  # Now: its load is that of others.
     if _RECOVERY in names:
         figures |= _recovery(sizes.keys, cores, console)
-    if set(names) - {_RECOVERY}:
+    if _FOREST in names:
+        figures |= _forest(sizes.rounds, cores, console)
+    if set(names) - _WITHOUT_CORPUS:
         console.print(f"simulating {sizes.events:,} events")
         corpus = make_corpus(folder, sizes.events)
         figures["bytes_per_event"] = round(corpus.bytes_per_event)
@@ -95,6 +100,13 @@ def _recovery(keys: int, cores: Cores, console: Console) -> dict[str, object]:
         f"{own_s:.1f} s from its first answer"
     )
     return {**{name: round(value, 1) for name, value in figures.items()}, "recovery_keys": keys}
+
+
+def _forest(rounds: int, cores: Cores, console: Console) -> dict[str, object]:
+    console.print("scoring rows by the forest and its peers")
+    figures = measure_forest(rounds, cores.measured)
+    print_forest(console, figures)
+    return figures
 
 
 def _beside_peers_and_alone(

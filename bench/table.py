@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from bench.contenders import Contender
+from bench.forest import BATCHES, PEERS
+from bench.forest import OURS as OUR_FOREST
 from bench.summary import OURS, Spread, ratios
 from bench.task import Measurement
 
-__all__ = ["print_alone", "print_contenders"]
+__all__ = ["print_alone", "print_contenders", "print_forest"]
 
 
 def print_contenders(
@@ -44,6 +47,19 @@ def print_alone(console: Console, spreads: Mapping[str, Spread]) -> None:
     table = _table("by itself, on one core", "median", "spread")
     for name, spread in spreads.items():
         table.add_row(name, f"{spread.median:,.0f}", f"{spread.low:,.0f}-{spread.high:,.0f}")
+    console.print(table)
+
+
+def print_forest(console: Console, figures: Mapping[str, Any]) -> None:
+    """Print rows scored per second, by the size of the batch."""
+    headings = [heading for name in PEERS.values() for heading in (name, "we are")]
+    table = _table("rows/s on one core, batches of", "Floodwatch", *headings)
+    for batch in BATCHES:
+        cells = [f"{batch:,}", f"{figures[f'forest_{OUR_FOREST}_rows_per_s_{batch}']:,}"]
+        for name in PEERS:
+            cells.append(f"{figures[f'forest_{name}_rows_per_s_{batch}']:,}")
+            cells.append(f"{figures[f'forest_ratio_to_{name}_{batch}']:,}x")
+        table.add_row(*cells)
     console.print(table)
 
 

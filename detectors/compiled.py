@@ -5,11 +5,12 @@ Compiling checks everything: the schema, the kernel plans, the expressions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import polars as pl
 
+from detectors.anomaly import ANOMALY_COLUMNS, ScoringPlan, check_plan
 from detectors.batch import CONTEXT_COLUMNS, CORE_COLUMNS
 from detectors.errors import ExpressionError, PackError
 from detectors.events import event_schema
@@ -33,8 +34,9 @@ class CompiledPack:
 
     ``event_columns`` are the columns a batch must carry; ``event_derived`` and
     ``feature_derived`` are levels of derived columns, each computable from what comes before;
-    ``schema`` is every column that rules can read. ``alert_storm`` and ``table_pressure`` are the
-    rules about the monitor itself.
+    ``schema`` is every column that rules can read, ``scored_schema`` those of them that are there
+    before anything is scored. ``alert_storm``, ``table_pressure`` and ``model_drift`` are the rules
+    about the monitor itself.
     """
 
     pack: Pack
@@ -47,12 +49,20 @@ class CompiledPack:
     rules: Rules
     alert_storm: Rule
     table_pressure: Rule
+    model_drift: Rule
+    scored_schema: Mapping[str, pl.DataType]
     schema: Mapping[str, pl.DataType]
+
+    @property
+    def plan(self) -> ScoringPlan | None:
+        """What an anomaly model that is trained on this pack looks at."""
+        anomaly = self.pack.anomaly
+        return None if anomaly is None else ScoringPlan(**asdict(anomaly))
 
     @property
     def all_rules(self) -> tuple[Rule, ...]:
         """Every rule that can open an incident."""
-        return (*self.rules.rules, self.alert_storm, self.table_pressure)
+        return (*self.rules.rules, self.alert_storm, self.table_pressure, self.model_drift)
 
 
 def compile_pack(pack: Pack) -> CompiledPack:
@@ -74,8 +84,14 @@ def compile_pack(pack: Pack) -> CompiledPack:
     feature_levels, waiting = _derive(waiting, schema)
     if waiting:
         _explain(waiting[0], schema)
+    for name in ANOMALY_COLUMNS:
+        if name in schema:
+            raise PackError(f"column {name!r} is that of the anomaly model", where=f"column {name}")
+    scored_schema, schema = schema, {**schema, **dict.fromkeys(ANOMALY_COLUMNS, pl.Float64())}
+    if pack.anomaly is not None:
+        check_plan(ScoringPlan(**asdict(pack.anomaly)), scored_schema)
     rules = compile_rules(pack.rules, schema)
-    alert_storm, table_pressure = compile_built_in(rules)
+    alert_storm, table_pressure, model_drift = compile_built_in(rules)
     derived = {spec.name: parse(spec.sql, schema, "any") for spec in pack.derived}
     needed = _event_columns(limits, features, rules, derived, events)
     return CompiledPack(
@@ -89,6 +105,8 @@ def compile_pack(pack: Pack) -> CompiledPack:
         rules=rules,
         alert_storm=alert_storm,
         table_pressure=table_pressure,
+        model_drift=model_drift,
+        scored_schema=scored_schema,
         schema=schema,
     )
 

@@ -31,6 +31,7 @@ from detectors.state.places import Places
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from detectors.anomaly import Explanation
     from detectors.pack import Action, ActionKind, Mode, Severity
     from detectors.rules import Condition, Rule
     from detectors.state.blocks import StateBlock
@@ -62,7 +63,10 @@ def stable_id(prefix: str, *parts: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A finding that passed cooldown. ``context`` holds columns of the event that fired it."""
+    """A finding that passed cooldown. ``context`` holds columns of the event that fired it.
+
+    ``anomaly`` takes the score apart, if the rule looks at one.
+    """
 
     alert_id: str
     incident_id: str
@@ -84,6 +88,7 @@ class Alert:
     runbook: str
     tags: tuple[str, ...] = ()
     action: Action | None = None
+    anomaly: Explanation | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ __all__ = [
     "SEVERITIES",
     "Action",
     "ActionKind",
+    "AnomalySpec",
     "DerivedSpec",
     "FeatureKind",
     "FeatureSpec",
@@ -82,6 +83,18 @@ class DerivedSpec:
     name: str
     sql: str
     doc: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AnomalySpec:
+    """What an anomaly model looks at: ``features`` (columns), at the events ``where`` (SQL).
+
+    Each key once in ``every_ms`` of event time.
+    """
+
+    features: tuple[str, ...]
+    where: str
+    every_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +174,15 @@ class Pack:
     derived: tuple[DerivedSpec, ...]
     rules: tuple[RuleSpec, ...]
     limits: LimitsSpec
+    anomaly: AnomalySpec | None = None
 
     @property
     def version(self) -> str:
-        """Content hash of all that affects results (documentation and cases do not)."""
+        """Content hash of all that affects results.
+
+        Documentation and cases do not, nor does ``anomaly``: it is for training, and what a model
+        looks at is a part of the model.
+        """
         return content_hash(
             {
                 "windows": [asdict(window) for window in self.windows],

@@ -3,7 +3,8 @@
 A rule that fires for everyone must not drown the alerts of the others, and a flood of users must
 not make the monitor forget in silence. So alerts of a rule are bounded and what is shed is alerted
 on (``floodwatch.alert-storm``); so is a user table that forgets too fast
-(``floodwatch.user-table-pressure``). Both are functions of the events in order: time is the
+(``floodwatch.user-table-pressure``), and a model whose features are no longer spread as when it
+was trained (``floodwatch.model-drift``). All are functions of the events in order: time is the
 newest event time so far, which never goes back.
 """
 
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 
+from detectors.drift import MAX_PSI
 from detectors.errors import PackError
 from detectors.pack import RuleSpec
 from detectors.rules import Condition, Rule, Rules, compile_rules
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ALERT_STORM",
     "BUILT_IN_RULES",
+    "MODEL_DRIFT",
     "USER_TABLE_PRESSURE",
     "AlertBound",
     "AlertBudget",
@@ -37,6 +40,7 @@ __all__ = [
 
 ALERT_STORM: Final = "floodwatch.alert-storm"
 USER_TABLE_PRESSURE: Final = "floodwatch.user-table-pressure"
+MODEL_DRIFT: Final = "floodwatch.model-drift"
 
 _MAX_EVICTED_PERCENT: Final = 5
 """Of the rows, in ten minutes. A table that holds a day's users loses 0.7 % in ten minutes if they
@@ -68,23 +72,38 @@ BUILT_IN_RULES: Final = (
         key="table",
         tags=("monitor",),
     ),
+    RuleSpec(
+        id=MODEL_DRIFT,
+        title="The anomaly model no longer fits what people do",
+        when=f"drift_psi > {MAX_PSI}",
+        severity="medium",
+        cooldown_ms=86_400_000,
+        runbook=f"docs/runbooks/{MODEL_DRIFT}.md",
+        key="model",
+        tags=("monitor",),
+    ),
 )
 """Rules about the monitor: no pack needs to hold them, none can leave them out."""
 
-_SCHEMA: Final = {"findings_shed": pl.Int64(), "evicted_percent_10m": pl.Float64()}
+_SCHEMA: Final = {
+    "findings_shed": pl.Int64(),
+    "evicted_percent_10m": pl.Float64(),
+    "drift_psi": pl.Float64(),
+}
 
 
-def compile_built_in(others: Rules) -> tuple[Rule, Rule]:
-    """The rules about an alert storm and about a user table, beside those of a pack.
+def compile_built_in(others: Rules) -> tuple[Rule, Rule, Rule]:
+    """The rules about an alert storm, a user table and a model's drift, beside those of a pack.
 
     Raises:
         PackError: one of ``others`` has the id of a built-in rule.
     """
-    alert_storm, table_pressure = compile_rules(BUILT_IN_RULES, _SCHEMA).rules
+    alert_storm, table_pressure, model_drift = compile_rules(BUILT_IN_RULES, _SCHEMA).rules
+    built_in = {spec.id for spec in BUILT_IN_RULES}
     for rule_id in (rule.spec.id for rule in others.rules):
-        if rule_id in {ALERT_STORM, USER_TABLE_PRESSURE}:
+        if rule_id in built_in:
             raise PackError(f"id {rule_id!r} is built in", where=f"rule {rule_id}")
-    return alert_storm, table_pressure
+    return alert_storm, table_pressure, model_drift
 
 
 def measured(rule: Rule, values: Mapping[str, float]) -> tuple[Condition, ...]:

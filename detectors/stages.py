@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 import polars as pl
 
+from detectors.anomaly import ANOMALY_COLUMNS, AnomalyColumns, AnomalyScorer, FixedModels, Models
 from detectors.batch import CONTEXT_COLUMNS, EventBatch
+from detectors.drift import worst_drift
 from detectors.features import Features
 from detectors.incidents import (
     Alert,
@@ -57,7 +59,9 @@ class StageOutputs:
     their key: they changed nothing and are not among ``events``. ``skipped`` counts of shorter
     windows did not take an event. ``findings`` counts by id of the pack's rules; those of them that
     the bound on alerts held back are ``shed``. ``rule_errors`` maps rule ids to the reason they
-    could not be evaluated.
+    could not be evaluated. ``scored`` events were given an anomaly score, ``anomalous`` of them one
+    at which the model was calibrated to alert; ``disagreed`` counts where the champion or the
+    challenger alone would. ``drift`` is the newest PSI by feature, if an hour ended.
     """
 
     outputs: list[Output] = field(default_factory=list)
@@ -67,6 +71,10 @@ class StageOutputs:
     late: int = 0
     skipped: int = 0
     rule_errors: dict[str, str] = field(default_factory=dict)
+    scored: int = 0
+    anomalous: int = 0
+    disagreed: Counter[str] = field(default_factory=Counter)
+    drift: dict[str, float] = field(default_factory=dict)
 
 
 class Stage(Stateful, Protocol):
@@ -81,16 +89,45 @@ class Stage(Stateful, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """The events of a batch with all columns, who is ``eligible`` for a finding (not late; n,).
+
+    Also what limits throttle, and the positions where a new user took the row of another.
+    """
+
+    frame: pl.DataFrame
+    throttled: list[Throttle]
+    eligible: npt.NDArray[np.bool_]
+    evicting: npt.NDArray[np.int64]
+    anomalies: AnomalyColumns
+
+
+@dataclass(frozen=True, slots=True)
+class _Notice:
+    """Something to say about the monitor itself: a built-in rule, its key, what was measured."""
+
+    rule: Rule
+    key: str
+    measurements: dict[str, float]
+
+
 class UserStage:
-    """Limits, features, rules and incidents of the users of one partition."""
+    """Limits, features, anomaly scores, rules and incidents of the users of one partition."""
 
     def __init__(
-        self, pack: CompiledPack, max_users: int, block_rows: int = DEFAULT_BLOCK_ROWS
+        self,
+        pack: CompiledPack,
+        max_users: int,
+        block_rows: int = DEFAULT_BLOCK_ROWS,
+        models: Models | None = None,
     ) -> None:
         self.pack = pack
         self.keys = KeyTable(max_users, block_rows)
         self.features = Features(pack.features, max_users)
         self.limiter = Limiter(pack.limits, max_users)
+        self.anomalies = AnomalyScorer(max_users, pack.scored_schema)
+        self._models = models or FixedModels()
         self.incidents = IncidentTracker()
         self.incidents.rule_capacity = max(
             _MIN_INCIDENTS_OF_A_RULE, self.incidents.capacity // len(pack.all_rules)
@@ -100,14 +137,19 @@ class UserStage:
         self.evictions = EvictionWindow(max_users)
         self.watermark_ms = _NEVER_MS
         definitions = {derived.name: derived.sql for derived in pack.pack.derived}
-        parts: dict[str, RowPart] = {"features": self.features, "limits": self.limiter}
+        parts: dict[str, RowPart] = {
+            "features": self.features,
+            "limits": self.limiter,
+            "anomalies": self.anomalies,
+        }
         rows = RowState(self.keys, parts, definitions)
         self._state = StageState("user", rows, self.incidents)
 
     @property
     def bytes_per_user(self) -> int:
         """State kept for one user in the dense tables, bytes (open incidents come on top)."""
-        return self.keys.bytes_per_row + self.features.bytes_per_row + self.limiter.bytes_per_row
+        parts = (self.keys, self.features, self.limiter, self.anomalies)
+        return sum(part.bytes_per_row for part in parts)
 
     def snapshot(self, *, full: bool = False) -> Snapshot:
         """See ``Stateful``."""
@@ -115,6 +157,7 @@ class UserStage:
             "watermark_ms": self.watermark_ms,
             "alert_budget": self.alert_budget.state(),
             "evictions": self.evictions.state(),
+            "anomalies": self.anomalies.state(),
         }
         return self._state.snapshot(rest, full=full)
 
@@ -124,23 +167,35 @@ class UserStage:
         self.watermark_ms = entry(rest, "watermark_ms", "stage")
         self.alert_budget.restore(entry(rest, "alert_budget", "stage"))
         self.evictions.restore(entry(rest, "evictions", "stage"))
+        self.anomalies.restore(entry(rest, "anomalies", "stage"), self._models)
         return restored
+
+    @property
+    def models(self) -> str:
+        """The name of the models that score."""
+        return self.anomalies.models.name
+
+    def use_models(self, name: str) -> None:
+        """Score with the models of this name from the next event on.
+
+        Raises:
+            StateError: they are not to be had.
+        """
+        self.anomalies.use(self._models.named(name))
 
     def process(self, batch: EventBatch) -> StageOutputs:
         """Apply a batch of events in order; see ``StageOutputs``."""
         result = StageOutputs()
         if not len(batch):
             return result
-        frame, throttled, eligible, evicting = self._columns(batch, result)
-        held = self.pack.rules.held(frame, eligible)
-        result.rule_errors = held.errors
         watermarks = np.maximum.accumulate(np.maximum(batch.times_ms, self.watermark_ms))
-        throttles = self._throttles(batch, throttled)
-        evictions = {
-            int(evicting[index]): count for index, count in self.evictions.add(watermarks[evicting])
-        }
-        if throttles or evictions or len(held.positions):
-            self._findings(batch, frame, held, watermarks, throttles, evictions, result)
+        columns = self._columns(batch, watermarks, result)
+        held = self.pack.rules.held(columns.frame, columns.eligible)
+        result.rule_errors = held.errors
+        throttles = self._throttles(batch, columns.throttled)
+        notices = self._notices(columns, watermarks)
+        if throttles or notices or len(held.positions):
+            self._findings(batch, columns, held, watermarks, throttles, notices, result)
         self.watermark_ms = int(watermarks[-1])
         result.outputs.extend(self.incidents.close_due(self.watermark_ms))
         return result
@@ -148,16 +203,16 @@ class UserStage:
     def _findings(
         self,
         batch: EventBatch,
-        frame: pl.DataFrame,
+        columns: _Columns,
         held: Held,
         watermarks: npt.NDArray[np.int64],
         throttles: dict[int, list[Decision]],
-        evictions: dict[int, int],
+        notices: dict[int, list[_Notice]],
         result: StageOutputs,
     ) -> None:
-        """Go through throttles, too many evictions and findings in log order."""
+        """Go through throttles, what is to say about the monitor, and findings, in log order."""
         rules = self.pack.rules.rules
-        by_position: dict[int, list[Rule]] = {at: [] for at in (*throttles, *evictions)}
+        by_position: dict[int, list[Rule]] = {at: [] for at in (*throttles, *notices)}
         for position, index in zip(held.positions.tolist(), held.rules.tolist(), strict=True):
             by_position.setdefault(position, []).append(rules[index])
         positions = sorted(by_position)
@@ -169,38 +224,46 @@ class UserStage:
         ):
             outputs.extend(self.incidents.close_due(now_ms))
             outputs.extend(throttles.get(position, ()))
-            if position in evictions:
-                outputs.extend(self._pressure(evictions[position], frame, position, now_ms))
+            for notice in notices.get(position, ()):
+                outputs.extend(self._notify(notice, columns, position, now_ms))
             for rule in by_position[position]:
                 rule_id = rule.spec.id
                 result.findings[rule_id] += 1
                 if self.incidents.suppress(rule, key, time_ms):
                     continue
                 if self.alert_budget.take(rule_id, now_ms):
-                    evidence = rule.evidence(_cells(frame, position, rule.when.columns))
-                    outputs.extend(self._alert(rule, evidence, frame, position, key, time_ms))
+                    evidence = rule.evidence(_cells(columns.frame, position, rule.when.columns))
+                    outputs.extend(self._alert(rule, evidence, columns, position, key, time_ms))
                 else:
                     result.shed[rule_id] += 1
                     self.incidents.shed(rule, key, time_ms)
-                    outputs.extend(self._storm(rule_id, frame, position, now_ms))
+                    storm = self.alert_budget.storm(rule_id, now_ms)
+                    about = _Notice(self.pack.alert_storm, rule_id, storm)
+                    outputs.extend(self._notify(about, columns, position, now_ms))
 
-    def _pressure(
-        self, evictions: int, frame: pl.DataFrame, position: int, now_ms: int
-    ) -> Iterator[Output]:
-        """Say that too many users were evicted lately."""
-        about, key = self.pack.table_pressure, "users"
-        if not self.incidents.suppress(about, key, now_ms):
-            evidence = measured(about, self.evictions.pressure(evictions))
-            yield from self._alert(about, evidence, frame, position, key, now_ms)
+    def _notices(
+        self, columns: _Columns, watermarks: npt.NDArray[np.int64]
+    ) -> dict[int, list[_Notice]]:
+        """By position: too many users were evicted lately, the model's features have drifted."""
+        made: dict[int, list[_Notice]] = {}
+        evicting = columns.evicting
+        for index, count in self.evictions.add(watermarks[evicting]):
+            about = _Notice(self.pack.table_pressure, "users", self.evictions.pressure(count))
+            made.setdefault(int(evicting[index]), []).append(about)
+        for position, drift in columns.anomalies.drifts.items():
+            measurements = worst_drift(drift)
+            if measurements:
+                about = _Notice(self.pack.model_drift, "model", measurements)
+                made.setdefault(position, []).append(about)
+        return made
 
-    def _storm(
-        self, rule_id: str, frame: pl.DataFrame, position: int, now_ms: int
+    def _notify(
+        self, notice: _Notice, columns: _Columns, position: int, now_ms: int
     ) -> Iterator[Output]:
-        """Say that findings of a rule are shed."""
-        about = self.pack.alert_storm
-        if not self.incidents.suppress(about, rule_id, now_ms):
-            evidence = measured(about, self.alert_budget.storm(rule_id, now_ms))
-            yield from self._alert(about, evidence, frame, position, rule_id, now_ms)
+        """Alert on the monitor itself, unless that is in cooldown."""
+        if not self.incidents.suppress(notice.rule, notice.key, now_ms):
+            evidence = measured(notice.rule, notice.measurements)
+            yield from self._alert(notice.rule, evidence, columns, position, notice.key, now_ms)
 
     def advance(self, watermark_ms: int) -> StageOutputs:
         """Let event time pass: closes the incidents whose time has come."""
@@ -208,13 +271,9 @@ class UserStage:
         return StageOutputs(outputs=list(self.incidents.close_due(self.watermark_ms)))
 
     def _columns(
-        self, batch: EventBatch, result: StageOutputs
-    ) -> tuple[pl.DataFrame, list[Throttle], npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
-        """All columns that rules read (events, limits, derived, features).
-
-        Then what limits throttle, who is not late (n,), and the positions where a new user took
-        the row of another.
-        """
+        self, batch: EventBatch, watermarks: npt.NDArray[np.int64], result: StageOutputs
+    ) -> _Columns:
+        """Everything that rules read: events, limits, derived, features, anomaly scores."""
         room = self.keys.capacity - len(self.keys)
         rows, fresh = self.keys.rows(hash_strings(batch.keys))
         frame = batch.frame
@@ -226,26 +285,32 @@ class UserStage:
         frame = frame.hstack(features.frame)
         for level in self.pack.feature_derived:
             frame = frame.with_columns(level)
-        result.late = int(features.late.sum())
-        result.events.update(batch.count_by_type(~features.late))
-        result.skipped = features.skipped
         eligible = ~features.late
+        anomalies = self.anomalies.apply(frame, batch.times_ms, rows, fresh, eligible, watermarks)
+        frame = frame.hstack(anomalies.frame)
+        result.late = int(features.late.sum())
+        result.events.update(batch.count_by_type(eligible))
+        result.skipped = features.skipped
+        result.scored, result.anomalous = anomalies.scored, anomalies.alerting
+        result.disagreed = anomalies.disagreed
+        for drift in anomalies.drifts.values():
+            result.drift = drift
         throttled = self.limiter.throttle(limits, batch.times_ms, rows, fresh, eligible)
-        return frame, throttled, eligible, np.flatnonzero(fresh)[room:]
+        return _Columns(frame, throttled, eligible, np.flatnonzero(fresh)[room:], anomalies)
 
     def _alert(
         self,
         rule: Rule,
         evidence: tuple[Condition, ...],
-        frame: pl.DataFrame,
+        columns: _Columns,
         position: int,
         key: str,
         time_ms: int,
     ) -> Iterator[Output]:
         """An alert with its incident and, if the rule acts, its decision."""
-        event_id = frame["event_id"][position]
+        event_id = columns.frame["event_id"][position]
         incident = self.incidents.alert(rule, key, time_ms, event_id)
-        alert = self._explained(rule, incident, evidence, frame, position, time_ms, event_id)
+        alert = self._explained(rule, incident, evidence, columns, position, time_ms, event_id)
         incident.suppressed = 0
         yield incident.update("opened" if incident.alerts == 1 else "updated", time_ms)
         yield alert
@@ -269,13 +334,16 @@ class UserStage:
         rule: Rule,
         incident: Incident,
         evidence: tuple[Condition, ...],
-        frame: pl.DataFrame,
+        columns: _Columns,
         position: int,
         time_ms: int,
         event_id: str,
     ) -> Alert:
         spec = rule.spec
-        context = _cells(frame, position, CONTEXT_COLUMNS)
+        context = _cells(columns.frame, position, CONTEXT_COLUMNS)
+        anomaly = None
+        if rule.when.columns & ANOMALY_COLUMNS.keys():
+            anomaly = self.anomalies.explain(columns.frame, columns.anomalies, position, time_ms)
         # What was measured comes first: the summary may be cut.
         held = "; ".join(
             str(condition)
@@ -297,12 +365,13 @@ class UserStage:
             event_id=event_id,
             sequence=incident.alerts,
             suppressed=incident.suppressed,
-            summary=f"{spec.title}: {held}"[:_MAX_SUMMARY_CHARACTERS],
+            summary=f"{spec.title}: {anomaly.main if anomaly else held}"[:_MAX_SUMMARY_CHARACTERS],
             evidence=evidence,
             context={name: value for name, value in context.items() if value is not None},
             runbook=spec.runbook,
             tags=spec.tags,
             action=spec.action,
+            anomaly=anomaly,
         )
 
     def _throttles(self, batch: EventBatch, throttled: list[Throttle]) -> dict[int, list[Decision]]:

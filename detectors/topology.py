@@ -5,9 +5,10 @@ A stage made here holds the state of one partition.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from detectors.anomaly import FixedModels, Models
 from detectors.stages import UserStage
 from detectors.state.blocks import DEFAULT_BLOCK_ROWS
 
@@ -24,13 +25,15 @@ class Topology:
     """Makes the stages of a partition.
 
     ``max_users`` bounds the keys of each partition; ``block_rows`` of them, a power of two, make a
-    block of a checkpoint.
+    block of a checkpoint. A new stage scores with no model until it is told to use one of
+    ``models``.
     """
 
     pack: CompiledPack
     max_users: int = DEFAULT_MAX_USERS
     block_rows: int = DEFAULT_BLOCK_ROWS
+    models: Models = field(default_factory=FixedModels)
 
     def user_stage(self) -> UserStage:
         """A new, empty stage for one partition."""
-        return UserStage(self.pack, self.max_users, self.block_rows)
+        return UserStage(self.pack, self.max_users, self.block_rows, self.models)

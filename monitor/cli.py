@@ -66,6 +66,15 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "rules": LazyCommand(
         "monitor.rules_command", "app", "Check a pack's rules; list the columns they can use."
     ),
+    "train": LazyCommand(
+        "monitor.train_command", "train", "Train an anomaly model on recorded logs."
+    ),
+    "model": LazyCommand(
+        "monitor.model_command", "app", "Keep anomaly models: compare, promote, roll back."
+    ),
+    "analyze": LazyCommand(
+        "monitor.analyze_command", "app", "Score the rows of any table: outliers, series in time."
+    ),
     "doctor": LazyCommand(
         "monitor.doctor", "doctor", "Say what is missing here and how to get it."
     ),

@@ -19,6 +19,7 @@ __all__ = [
     "DemoSettings",
     "KafkaSettings",
     "MetricsSettings",
+    "ModelSettings",
     "RunnerSettings",
     "Settings",
     "StoreSettings",
@@ -128,6 +129,27 @@ class StoreSettings(_Section):
     )
 
 
+class ModelSettings(_Section):
+    """Where anomaly models are kept, and which may be used."""
+
+    registry: str = Field(
+        default="",
+        description="Folder of the models (floodwatch model). Empty: nothing is scored, and rules "
+        "on anomaly columns stay silent.",
+    )
+    public_key: str = Field(
+        default="",
+        description="File with an Ed25519 public key (PEM): only models signed with its private "
+        "key are used.",
+    )
+    refresh_s: float = Field(
+        default=5.0,
+        ge=0.1,
+        le=3_600.0,
+        description="How often a worker looks for another champion or challenger, s.",
+    )
+
+
 class RunnerSettings(_Section):
     """The in-process runner of the demo and of replay, and state bounds of every runner."""
 
@@ -179,6 +201,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     metrics: MetricsSettings = MetricsSettings()
     store: StoreSettings = StoreSettings()
+    models: ModelSettings = ModelSettings()
     runner: RunnerSettings = RunnerSettings()
     demo: DemoSettings = DemoSettings()
 

@@ -7,7 +7,6 @@ import gc
 import logging
 import os
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -28,6 +27,9 @@ from monitor.kafka.topics import TopicNames
 from monitor.kafka.topics_command import TopicsTarget, topics_command
 from monitor.kafka.worker import Worker, stopped_by_signals
 from monitor.metrics import Metrics
+from monitor.models.errors import ModelError
+from monitor.models.loading import RegistryModels
+from monitor.models.opening import open_models
 from monitor.options import ConfigOption, MetricsPortOption, PackOption
 from monitor.packs import load_pack
 from monitor.pipeline import PartitionPipeline, warm_up
@@ -35,6 +37,8 @@ from monitor.settings_sources import ConfigurationError, load_settings
 from monitor.version import program_version
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
     from monitor.config import KafkaSettings, Settings
 
 __all__ = ["topics", "worker"]
@@ -75,13 +79,18 @@ def worker(
             config=config,
             environ=os.environ,
         )
-    with stop_on(PackError, exit_code=USAGE), stop_on(KafkaShellError, PortTakenError):
+    with (
+        stop_on(PackError, exit_code=USAGE),
+        stop_on(KafkaShellError, ModelError, PortTakenError),
+    ):
         asyncio.run(_work(settings))
 
 
 async def _work(settings: Settings) -> None:
     """Run one worker with its metrics until a signal or a failure."""
-    topology = Topology(compile_pack(load_pack(settings.pack)), settings.runner.max_users)
+    compiled = compile_pack(load_pack(settings.pack))
+    models = open_models(settings.models.registry, settings.models.public_key, compiled)
+    topology = Topology(compiled, settings.runner.max_users, models=models)
     warm_up(topology)
     # What lives now lives on: the collector need not look at it again. And events come and go by
     # the thousand without cycles, so that looking after every 700 objects finds nothing.
@@ -106,32 +115,45 @@ async def _work(settings: Settings) -> None:
     health = Health(
         time.monotonic, lambda: "" if running.ready else "partitions are not assigned yet"
     )
+    background = [_beat(health)]
+    if isinstance(models, RegistryModels):
+        background.append(_refresh(models, settings.models.refresh_s))
     if not settings.metrics.enabled:
-        await _until_signalled(running, health)
+        await _until_signalled(running, background)
         return
     with serve_metrics(
         metrics.registry, health, host=settings.metrics.host, port=settings.metrics.port
     ) as server:
         logging.getLogger(__name__).info("metrics on %s/metrics", server.address)
-        await _until_signalled(running, health)
+        await _until_signalled(running, background)
 
 
-async def _until_signalled(running: Worker, health: Health) -> None:
-    """Run the worker until SIGTERM or SIGINT, with its heart beating."""
-    beating = asyncio.create_task(_beat(health))
+async def _until_signalled(
+    running: Worker, background: Sequence[Coroutine[None, None, None]]
+) -> None:
+    """Run the worker until SIGTERM or SIGINT, and what goes on beside it as long."""
+    tasks = [asyncio.create_task(work) for work in background]
     try:
         with stopped_by_signals(running):
             await running.run()
     finally:
-        beating.cancel()
-        with suppress(asyncio.CancelledError):
-            await beating
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _beat(health: Health) -> None:
     while True:
         health.beat()
         await asyncio.sleep(_BEAT_S)
+
+
+async def _refresh(models: RegistryModels, every_s: float) -> None:
+    """Look for another champion or challenger now and then; partitions take it over by then."""
+    while True:
+        await asyncio.sleep(every_s)
+        if await asyncio.to_thread(models.refresh):
+            logging.getLogger(__name__).info("models now: %s", models.current.name or "none")
 
 
 def _worker_settings(kafka: KafkaSettings) -> WorkerSettings:

@@ -110,6 +110,7 @@ def warm_up(topology: Topology) -> None:
     """
     small = replace(topology, max_users=1)
     pipeline = PartitionPipeline(small, ("warm-up",))
+    pipeline.use_models(pipeline.wanted_models)
     pipeline.push(RecordChunk("warm-up", 0, [_WARM_UP_RECORD], [0], [MAX_TIME_MS]))
     result = pipeline.process((), 1)
     assert result.counts.events.total() == 1, result.dead_letters
@@ -120,6 +121,7 @@ class PartitionPipeline:
 
     def __init__(self, topology: Topology, sources: Sequence[str]) -> None:
         self.stage = topology.user_stage()
+        self._models = topology.models
         self._pack_version = topology.pack.version
         self._decoder = Decoder(topology.pack.event_columns)
         self._merger = Merger(sources)
@@ -156,6 +158,23 @@ class PartitionPipeline:
             result.counts.add(stage_outputs)
             result.watermark_ms = self.stage.watermark_ms
         return result
+
+    @property
+    def wanted_models(self) -> str:
+        """The name of the models that should score from now on."""
+        return self._models.current.name
+
+    @property
+    def models(self) -> str:
+        """The name of the models that score."""
+        return self.stage.models
+
+    def use_models(self, name: str) -> None:
+        """Score with the models of this name from the next event on.
+
+        Raises StateError where they are not to be had.
+        """
+        self.stage.use_models(name)
 
     def snapshot(self) -> PipelineSnapshot:
         """The state, with copies of what changed since the snapshot before."""

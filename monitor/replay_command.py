@@ -18,6 +18,8 @@ from detectors.errors import PackError
 from detectors.topology import Topology
 from monitor.failures import USAGE, stop_on
 from monitor.logs import LogError, open_log, replay_logs
+from monitor.models.errors import ModelError
+from monitor.models.opening import open_models
 from monitor.options import ConfigOption, PackOption
 from monitor.packs import load_pack
 from monitor.replay_summary import ReplaySummary
@@ -68,7 +70,7 @@ def replay(
         )
     with (
         stop_on(PackError, exit_code=USAGE),
-        stop_on(LogError, StoreError, OSError),
+        stop_on(LogError, ModelError, StoreError, OSError),
     ):
         summary = _replay(settings, files, out)
     console = Console()
@@ -97,7 +99,9 @@ class _TimedRunner(Runner):
 def _replay(settings: Settings, files: Sequence[Path], out: Path) -> ReplaySummary:
     # A recorded log may hold anything that has happened up to now.
     logs = [open_log(path, time.time_ns() // 1_000_000) for path in dict.fromkeys(files)]
-    topology = Topology(compile_pack(load_pack(settings.pack)), settings.runner.max_users)
+    compiled = compile_pack(load_pack(settings.pack))
+    models = open_models(settings.models.registry, settings.models.public_key, compiled)
+    topology = Topology(compiled, settings.runner.max_users, models=models)
     runner = _TimedRunner(topology, [log.name for log in logs], settings.runner.partitions)
     pack = topology.pack.pack
     summary = ReplaySummary(

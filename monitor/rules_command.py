@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from detectors.anomaly import ANOMALY_COLUMNS
 from detectors.compiled import CompiledPack, compile_pack
 from detectors.errors import PackError
 from detectors.events import COLUMNS
@@ -62,7 +63,7 @@ def check(pack: PackArgument = "default") -> None:
 
 @app.command()
 def columns(pack: PackArgument = "default") -> None:
-    """List every column that SQL can use: of events, derived, of limits, features."""
+    """List every column that SQL can use: of events, derived, of limits, features, models."""
     compiled = compile_pack(_read(pack).pack)
     table = Table(Column("column", no_wrap=True), "type", "from", "what it says")
     for name, kind, origin, doc in _columns(compiled):
@@ -117,6 +118,7 @@ def _columns(compiled: CompiledPack) -> Iterator[tuple[str, str, str, str]]:
         for part, doc in parts.items():
             for window in feature.windows:
                 docs[f"{feature.name}_{part}{window}"] = (f"{doc} In the last {window}.", "feature")
+    docs |= {name: (doc, "model") for name, doc in ANOMALY_COLUMNS.items()}
     for name, dtype in compiled.schema.items():
         doc, origin = docs[name]
         yield name, _type_name(dtype), origin, doc

@@ -42,6 +42,8 @@ class Runner:
     def __init__(self, topology: Topology, sources: Sequence[str], partitions: int = 1) -> None:
         self.topology = topology
         self.stages = [topology.user_stage() for _ in range(partitions)]
+        for stage in self.stages:
+            stage.use_models(topology.models.current.name)
         self._sources = tuple(sources)
         self._merger = Merger(sources)
         self._decoder = Decoder(topology.pack.event_columns)

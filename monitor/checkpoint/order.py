@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["METADATA_BYTES", "Progress", "TakenOrder", "parse_committed"]
 
 METADATA_BYTES: Final = 4_096  # Kafka's offset.metadata.max.bytes, by default
-_FORMAT: Final = 1
-_ROOM_BYTES: Final = 400  # for what is not cuts
+_FORMAT: Final = 2
+_MAX_SWITCHES: Final = 2
+_ROOM_BYTES: Final = 500  # for what is not cuts
 
 
 class _Metadata(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +39,7 @@ class _Metadata(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint: str | None
     published: int
     cuts: str
+    switches: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +47,15 @@ class Progress:
     """What a group has committed for a partition.
 
     ``checkpoint`` is the id of the checkpoint at ``position``, None before the first one.
-    ``cuts`` follow it in order; what lies before ``published`` has been published.
+    ``cuts`` follow it in order; what lies before ``published`` has been published. ``switches``
+    are the models that were taken to from then on, each with how many cuts precede it.
     """
 
     position: Position
     checkpoint: str | None = None
     published: Position | None = None
     cuts: tuple[Position, ...] = ()
+    switches: tuple[tuple[int, str], ...] = ()
 
 
 class TakenOrder:
@@ -62,6 +66,7 @@ class TakenOrder:
         self.checkpoint = progress.checkpoint
         self._published: dict[str, int] = dict(progress.published or {})
         self._cuts: list[dict[str, int]] = [dict(cut) for cut in progress.cuts]
+        self._switches = list(progress.switches)
         self._closed = True
 
     @property
@@ -87,6 +92,15 @@ class TakenOrder:
             self._cuts.append(taken)
         self._closed = False
 
+    def switched(self, models: str) -> None:
+        """Note that what comes next is scored with other models."""
+        self._switches.append((self.close(), models))
+
+    @property
+    def may_switch(self) -> bool:
+        """Whether there is room to note another switch before the next checkpoint."""
+        return len(self._switches) < _MAX_SWITCHES
+
     def close(self) -> int:
         """End the present stretch, so that a checkpoint can stand here; how many cuts precede."""
         self._closed = True
@@ -98,6 +112,8 @@ class TakenOrder:
             self.base.update(self._cuts[cuts - 1])
         self.checkpoint = checkpoint
         del self._cuts[:cuts]
+        # One right at the checkpoint stays: its state may be from before.
+        self._switches = [(at - cuts, models) for at, models in self._switches if at >= cuts]
 
     def publish(self) -> None:
         """Note that all outputs up to the present position are acknowledged."""
@@ -123,6 +139,7 @@ class TakenOrder:
                 checkpoint=self.checkpoint,
                 published=max(0, self._published.get(source, base) - base),
                 cuts=self._encoded(source),
+                switches=tuple(self._switches),
             )
             text = msgspec.json.encode(metadata).decode()
             if len(text) > METADATA_BYTES:
@@ -152,7 +169,8 @@ def parse_committed(committed: Mapping[str, CommittedOffset]) -> Progress:
     if not found:
         return Progress(position)
     cuts = {source: _cuts(source, position[source], m.cuts) for source, m in found.items()}
-    same = len({(m.checkpoint, len(cuts[source])) for source, m in found.items()}) == 1
+    alike = {(m.checkpoint, len(cuts[source]), m.switches) for source, m in found.items()}
+    same = len(alike) == 1
     if not same or len(found) != len(committed):
         described = "; ".join(
             f"{source}: offset {entry.offset}, metadata {entry.metadata[:80]!r}"
@@ -163,12 +181,13 @@ def parse_committed(committed: Mapping[str, CommittedOffset]) -> Progress:
             "were moved by hand, move those of all input topics: detection then starts without "
             "a checkpoint"
         )
-    checkpoint = next(iter(found.values())).checkpoint
+    metadata = next(iter(found.values()))
     return Progress(
         position=position,
-        checkpoint=checkpoint,
+        checkpoint=metadata.checkpoint,
         published={source: position[source] + m.published for source, m in found.items()},
         cuts=tuple(dict(zip(cuts, ends, strict=True)) for ends in zip(*cuts.values(), strict=True)),
+        switches=metadata.switches,
     )
 
 

@@ -122,6 +122,8 @@ class PartitionCheckpoints:
         self._order = TakenOrder(Progress({}))
         self._bounds: list[Position] = []
         self._published_bounds = 0
+        self._switches: list[tuple[Position, str]] = []
+        self._at: Position = {}
         self._written = ValidCheckpoint()
         self._garbage: set[str] = set()
         # A static member that comes back gets the generation it had: that alone is no name.
@@ -164,6 +166,10 @@ class PartitionCheckpoints:
                 _log.warning("partition %d: %s", self.partition, sentence)
         self._order = TakenOrder(progress)
         self._bounds, self._published_bounds = _bounds(progress)
+        self._switches = [
+            (progress.cuts[cuts - 1] if cuts else progress.position, models)
+            for cuts, models in progress.switches
+        ]
         self._reached(progress.position)
         self._garbage = set(self._unreferenced())
         now_s = self._clock()
@@ -222,6 +228,19 @@ class PartitionCheckpoints:
         """Whether the next outputs were published, and acknowledged, before."""
         return self._published_bounds > 0
 
+    def switch(self, wanted: str, used: str) -> str | None:
+        """The models to score with from here on, if they are others than those ``used``.
+
+        On the way to where it was before they are what they were then; after that they are the
+        ``wanted`` ones. The switch becomes durable with the order taken.
+        """
+        if self._switches and self._passed(self._switches[0][0]):
+            return self._switches.pop(0)[1]
+        if self._bounds or self._switches or wanted == used or not self._order.may_switch:
+            return None
+        self._order.switched(wanted)
+        return wanted
+
     def begins(self, source: str, offset: int) -> None:
         """Note that ``source``, of which nothing was committed, has its first record here."""
         self._order.begins(source, offset)
@@ -234,10 +253,13 @@ class PartitionCheckpoints:
             self._order.took(position, in_order=in_order)
 
     def _reached(self, position: Position) -> None:
-        at = {**self._order.base, **position}
-        while self._bounds and all(at[s] >= end for s, end in self._bounds[0].items()):
+        self._at = {**self._order.base, **position}
+        while self._bounds and self._passed(self._bounds[0]):
             self._bounds.pop(0)
             self._published_bounds = max(0, self._published_bounds - 1)
+
+    def _passed(self, position: Position) -> bool:
+        return all(self._at[source] >= end for source, end in position.items())
 
     async def commit_order(self) -> None:
         """Make the order taken durable; what depends on it may be published then.

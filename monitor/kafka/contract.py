@@ -17,6 +17,17 @@ class Pipeline(Restorable, Protocol):
     One task uses it, from one thread.
     """
 
+    @property
+    def wanted_models(self) -> str:
+        """The name of the models that should score from now on."""
+
+    @property
+    def models(self) -> str:
+        """The name of the models that score."""
+
+    def use_models(self, name: str) -> None:
+        """Score with the models of this name from the next event on."""
+
     def push(self, chunk: RecordChunk) -> None:
         """Decode and buffer."""
 

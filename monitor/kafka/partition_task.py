@@ -218,6 +218,9 @@ class PartitionTask:
         """Merge and detect once, publish, note how far it came; whether anything moved."""
         checkpoints = self._checkpoints
         bound, suppressing = checkpoints.bound, checkpoints.suppressing
+        models = checkpoints.switch(self._pipeline.wanted_models, self._pipeline.models)
+        if models is not None:
+            self._pipeline.use_models(models)
         started_s = self._clock()
         result = self._pipeline.process(self._idle_sources(), self._settings.process_events, bound)
         elapsed_s = self._clock() - started_s

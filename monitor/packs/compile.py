@@ -104,6 +104,8 @@ def _entry(pack: Pack, whole: Pack, error: PackError) -> _Entry:
             return _feature_entry(pack, whole, name)
         case "action" | "limit":
             return _limits_entry(pack, whole, kind, name)
+        case "anomaly":
+            return _Entry("features", ("anomaly",), frozenset(), replace(pack, anomaly=None))
         case _:
             raise error
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from detectors.errors import near_match
 from detectors.pack import (
     Action,
+    AnomalySpec,
     DerivedSpec,
     FeatureSpec,
     LimitSpec,
@@ -145,6 +146,11 @@ def _pack(name: str, features: FeaturesFile, rules: RulesFile, limits: LimitsFil
             tiers=tuple(limits.limits[0].allow),
             decision_ms=limits.decision,
         ),
+        anomaly=AnomalySpec(
+            tuple(features.anomaly.features), features.anomaly.where, features.anomaly.every_ms
+        )
+        if features.anomaly
+        else None,
     )
 
 

@@ -110,12 +110,21 @@ class DerivedModel(_Strict):
     doc: Text = ""
 
 
+class AnomalyModel(_Strict):
+    """What an anomaly model looks at."""
+
+    where: Sql
+    every_ms: Annotated[Cooldown, Field(alias="every")]
+    features: Annotated[list[Name], Field(min_length=1, max_length=256)]
+
+
 class FeaturesFile(_Strict):
     """``features.yaml``."""
 
     windows: Annotated[dict[str, WindowModel], Field(min_length=1, max_length=8)]
     derived: Annotated[list[DerivedModel], Field(max_length=256)] = []
     features: Annotated[list[FeatureModel], Field(min_length=1, max_length=256)]
+    anomaly: AnomalyModel | None = None
 
 
 class ActionModel(_Strict):

@@ -43,7 +43,7 @@ def miscount(
     """
     batch = _batch(topology, newest)
     counts = [
-        stage._columns(batch, StageOutputs())[0].select(COUNTS).cast(pl.Int64)
+        stage._columns(batch, batch.times_ms, StageOutputs()).frame.select(COUNTS).cast(pl.Int64)
         for stage in (actual, expected)
     ]
     lost = doubled = 0

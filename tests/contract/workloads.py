@@ -5,17 +5,20 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import polars as pl
 
 import detectors
+from detectors.anomaly import FixedModels, ModelPair
 from detectors.batch import EventBatch
 from detectors.compiled import compile_pack
+from detectors.pack import RuleSpec
 from detectors.pressure import AlertBound, AlertBudget
 from detectors.stages import Stage, UserStage
 from tests.support.events import START_MS, random_events, small_pack
+from tests.support.models import split_model
 
 __all__ = ["WORKLOADS", "Workload", "stage_classes"]
 
@@ -54,12 +57,24 @@ def stage_classes() -> list[type]:
     ]
 
 
-_PACK: Final = compile_pack(small_pack())
+_ODD: Final = RuleSpec(
+    "odd",
+    "Unlike the others",
+    "anomaly_rank >= anomaly_alert_rank",
+    "low",
+    30_000,
+    "docs/runbooks/odd.md",
+)
+_SMALL: Final = small_pack()
+_PACK: Final = compile_pack(replace(_SMALL, rules=(*_SMALL.rules, _ODD)))
+_MODELS: Final = ModelPair(split_model("generations_1m", 6.0))
 
 
 def _user_stage(made: type[UserStage]) -> UserStage:
     """Small bounds, so that keys and incidents are evicted and alerts are shed; small blocks."""
-    stage = made(_PACK, max_users=40, block_rows=8)
+    stage = made(_PACK, max_users=40, block_rows=8, models=FixedModels(_MODELS))
+    stage.use_models(_MODELS.name)
+    stage.anomalies._drift.least_rows, stage.anomalies._drift.filling_hours = 5, 0
     stage.incidents.capacity = 25
     stage.incidents._places.block_size = 2
     rule_ids = [rule.spec.id for rule in _PACK.rules.rules]
@@ -106,6 +121,15 @@ WORKLOADS: Final[Mapping[type, Workload]] = {
                 ".incidents._places.block_size",
                 ".alert_budget.bound",
                 ".evictions.capacity",
+                ".anomalies._schema",
+                ".anomalies._plan",
+                ".anomalies._wanted",
+                ".anomalies.models",
+                ".anomalies.observe",
+                ".anomalies._drift.bins",
+                ".anomalies._drift.least_rows",
+                ".anomalies._drift.filling_hours",
+                "._models",
                 "._state.kind",
                 "._state._rows._definitions",
             }

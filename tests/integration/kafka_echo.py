@@ -48,6 +48,20 @@ class EchoPipeline:
         self._seen = seen
         self.most_buffered = 0
 
+    @property
+    def wanted_models(self) -> str:
+        """It scores nothing."""
+        return ""
+
+    @property
+    def models(self) -> str:
+        """It scores nothing."""
+        return ""
+
+    def use_models(self, name: str) -> None:
+        """There are none to use."""
+        raise AssertionError(name)
+
     def push(self, chunk: RecordChunk) -> None:
         """Parse and buffer."""
         if self._seen is not None:

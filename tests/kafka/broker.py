@@ -145,7 +145,11 @@ class KafkaBroker:
         cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         result = subprocess.run(
             self._java(
-                "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties)
+                "kafka.tools.StorageTool",
+                "format",
+                f"--cluster-id={cluster_id}",  # one that starts with "-" is not an option
+                "-c",
+                str(properties),
             ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -86,9 +86,9 @@ def test_offsets_that_do_not_belong_together_are_refused() -> None:
     ("metadata", "message"),
     [
         ("hello", "not ours"),
-        ('{"format":2,"checkpoint":null,"published":0,"cuts":""}', "format 2.*newer"),
-        ('{"format":1,"checkpoint":null,"published":0,"cuts":"gA=="}', "break off"),
-        ('{"format":1,"checkpoint":null,"published":0,"cuts":"!"}', "cuts"),
+        ('{"format":3,"checkpoint":null,"published":0,"cuts":""}', "format 3.*newer"),
+        ('{"format":2,"checkpoint":null,"published":0,"cuts":"gA=="}', "break off"),
+        ('{"format":2,"checkpoint":null,"published":0,"cuts":"!"}', "cuts"),
     ],
 )
 def test_metadata_that_cannot_be_read_is_refused(metadata: str, message: str) -> None:

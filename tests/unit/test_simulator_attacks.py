@@ -98,7 +98,8 @@ def test_in_the_demo_several_attacks_begin_within_the_first_minute_and_come_back
 
 
 def test_there_is_a_scenario_for_every_kind() -> None:
-    assert set(ATTACK_KINDS) | {"baseline", "demo", "all-attacks"} == set(builtin_scenarios())
+    others = {"baseline", "demo", "all-attacks", "unnamed"}
+    assert set(ATTACK_KINDS) | others == set(builtin_scenarios())
 
 
 def test_instances_of_an_attack_differ(play: Play) -> None:

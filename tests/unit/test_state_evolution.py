@@ -197,8 +197,8 @@ def test_a_derived_column_is_part_of_what_reads_it() -> None:
 
 def values(stage: UserStage, columns: list[str], batch: EventBatch = SECOND) -> pl.DataFrame:
     """Features at each event of a batch."""
-    frame, *_ = stage._columns(batch, stage.process(batch.slice(0, 0)))
-    return frame.select(columns)
+    made = stage._columns(batch, batch.times_ms, stage.process(batch.slice(0, 0)))
+    return made.frame.select(columns)
 
 
 def test_a_larger_sketch_takes_the_smaller_one() -> None:

@@ -16,6 +16,7 @@ from monitor.simulator.attacks.generating import (
     LikenessCampaign,
     SlowDrip,
 )
+from monitor.simulator.attacks.mixed import NovelMix
 from monitor.simulator.attacks.sharing import (
     ProvenanceStripping,
     Scrape,
@@ -40,7 +41,8 @@ AnyAttack: TypeAlias = Annotated[
     | ShareAndDelete
     | Scrape
     | CostAbuse
-    | ReportBombing,
+    | ReportBombing
+    | NovelMix,
     Field(discriminator="kind"),
 ]
 
@@ -60,5 +62,6 @@ ATTACK_KINDS: Final[dict[str, type[Attack]]] = {
     "scrape": Scrape,
     "cost-abuse": CostAbuse,
     "report-bombing": ReportBombing,
+    "novel-mix": NovelMix,
 }
 """The attack classes by the name that scenario files use."""

@@ -18,7 +18,7 @@ BENCH ?=
 CHAOS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test check format kafka bench chaos fuzz schema clean python
+.PHONY: help setup lock demo test check format kafka bench chaos fuzz quality model schema clean python
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,15 @@ chaos: setup ## Kill, freeze and move workers about; nothing may be lost (build/
 
 fuzz: setup ## A million damaged records: each processed, late or a dead letter
 	$(RUN) tests.fuzz
+
+quality: setup ## Detection quality in full: recall, false alarms, on seeds not used for tuning
+	FLOODWATCH_LONG=1 $(RUN) pytest -s tests/quality $(PYTEST)
+
+model: setup ## Train the demo's anomaly model anew (monitor/demo/model)
+	$(VENV)/bin/floodwatch simulate --scenario baseline --users 20000 --minutes 2880 --seed 1001 \
+		--out build/model/events.parquet
+	$(VENV)/bin/floodwatch train --from build/model/events.parquet --max-samples 4096 \
+		--out monitor/demo/model
 
 schema: setup ## Write docs/schema anew from the code
 	$(RUN) monitor.wire.json_schema docs/schema

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from contextlib import AbstractContextManager, ExitStack, closing
+from importlib import resources
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.console import Console
 
+from detectors.anomaly import FixedModels, ModelPair
 from detectors.compiled import compile_pack
 from detectors.errors import PackError
 from detectors.topology import Topology
@@ -25,6 +27,9 @@ from monitor.demo.session import SOURCE, Session, stop_on_signals
 from monitor.failures import USAGE, stop_on
 from monitor.health import Health, MetricsServer, PortTakenError, port_is_free, serve_metrics
 from monitor.metrics import Metrics
+from monitor.models.errors import ModelError
+from monitor.models.files import load_model
+from monitor.models.opening import open_models
 from monitor.options import ConfigOption, MetricsPortOption, PackOption
 from monitor.packs import load_pack
 from monitor.pipeline import warm_up
@@ -38,6 +43,8 @@ from monitor.version import program_version
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from detectors.anomaly import Models
+    from detectors.compiled import CompiledPack
     from monitor.config import DemoSettings, Settings
     from monitor.demo.feed import Slice
 
@@ -90,7 +97,7 @@ def demo(
         )
     with (
         stop_on(PackError, exit_code=USAGE),
-        stop_on(PortTakenError, StoreError, SimulationError, OSError),
+        stop_on(ModelError, PortTakenError, StoreError, SimulationError, OSError),
     ):
         _run(settings, Console())
 
@@ -98,7 +105,8 @@ def demo(
 def _run(settings: Settings, console: Console) -> None:
     chosen, clock = settings.demo, time.monotonic
     console.print("Preparing the detection (the first time takes up to a minute) ...")
-    topology = Topology(compile_pack(load_pack(settings.pack)), settings.runner.max_users)
+    pack = compile_pack(load_pack(settings.pack))
+    topology = Topology(pack, settings.runner.max_users, models=_models(settings, pack, console))
     schedule = Schedule(DEFAULT_START_MS, chosen.speed, clock)
     metrics = Metrics(
         version=program_version(), pack=topology.pack.pack, clock=clock, delay_s=schedule.lag_s
@@ -132,6 +140,18 @@ def _run(settings: Settings, console: Console) -> None:
             session.run(chain(first, pieces))
         elapsed_s = clock() - board.started_s
     print_report(console, board, out=chosen.out, store_url=store.url, elapsed_s=elapsed_s)
+
+
+def _models(settings: Settings, pack: CompiledPack, console: Console) -> Models:
+    """The models of the settings; without, the small one that comes with the demo."""
+    if settings.models.registry:
+        return open_models(settings.models.registry, settings.models.public_key, pack)
+    try:
+        model = load_model(Path(str(resources.files("monitor.demo"))) / "model", pack, None)
+    except ModelError as error:
+        console.print(f"No anomaly model: {error}", markup=False, highlight=False, soft_wrap=True)
+        return FixedModels()
+    return FixedModels(ModelPair(model))
 
 
 def _slices(chosen: DemoSettings) -> Generator[Slice]:

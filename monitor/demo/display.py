@@ -10,7 +10,7 @@ from rich.live import Live
 
 from detectors.incidents import Alert
 from monitor.demo.board import Board
-from monitor.demo.view import clean, clock_time, draw, evidence_text
+from monitor.demo.view import clean, clock_time, draw, why_text
 
 __all__ = ["Display", "LineDisplay", "LiveDisplay", "display_for"]
 
@@ -115,5 +115,5 @@ class LineDisplay:
 def _alert_line(alert: Alert) -> str:
     return (
         f"{clock_time(alert.time_ms)} {alert.severity.upper()} {clean(alert.key)} "
-        f"{clean(alert.title)}: {evidence_text(alert.evidence).plain}"
+        f"{clean(alert.title)}: {why_text(alert).plain}"
     )

@@ -13,12 +13,21 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from detectors.anomaly import Explanation
 from detectors.incidents import Alert, Decision, IncidentUpdate
 from detectors.pack import SEVERITIES, Severity
 from detectors.rules import Condition
 from monitor.demo.board import Board
 
-__all__ = ["SEVERITY_STYLES", "clean", "clock_time", "draw", "evidence_text"]
+__all__ = [
+    "SEVERITY_STYLES",
+    "clean",
+    "clock_time",
+    "contributions_text",
+    "draw",
+    "evidence_text",
+    "why_text",
+]
 
 SEVERITY_STYLES: Final[dict[Severity, str]] = {
     "critical": "bold white on red",
@@ -29,6 +38,7 @@ SEVERITY_STYLES: Final[dict[Severity, str]] = {
 }
 _ACTION_STYLES: Final = {"block": "bold red", "throttle": "yellow", "warn": "cyan"}
 _QUIET: Final = "bright_black"
+_SHOWN_CONTRIBUTIONS: Final = 4
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _WIDE_COLUMNS: Final = 110
 _MAX_SHOWN: Final = 120
@@ -95,6 +105,24 @@ def evidence_text(evidence: Iterable[Condition]) -> Text:
         text.append(f"{clean(condition.column)} ", "default")
         text.append(_shown(condition.value), "bold")
         text.append(f" {sign} {_shown(condition.threshold)}", _QUIET)
+    return text
+
+
+def why_text(alert: Alert) -> Text:
+    """Why there is an alert: what made the anomaly score, or the conditions that held."""
+    if alert.anomaly is not None:
+        return contributions_text(alert.anomaly)
+    return evidence_text(alert.evidence)
+
+
+def contributions_text(explanation: Explanation) -> Text:
+    """What made an anomaly score: the features that raised it most, and where they stand."""
+    text = Text(f"score {explanation.score:.2f}", _QUIET)
+    for one in explanation.contributions[:_SHOWN_CONTRIBUTIONS]:
+        text.append(" · ", _QUIET)
+        text.append(f"{clean(one.feature)} ", "default")
+        text.append(_shown(one.value), "bold")
+        text.append(f" above {one.percentile:.4g} % {one.contribution:+.2f}", _QUIET)
     return text
 
 
@@ -215,7 +243,7 @@ def _alerts(board: Board, lines: int) -> Panel:
     shown: list[Text] = []
     for alert in list(board.newest_alerts)[: (lines - 2) // 2]:
         evidence = _line((" " * 9, ""))
-        shown += [_alert_head(alert), evidence.append_text(evidence_text(alert.evidence))]
+        shown += [_alert_head(alert), evidence.append_text(why_text(alert))]
     if not shown:
         shown = [Text("nothing yet: attacks begin within seconds", _QUIET)]
     return _panel("newest alerts", Group(*shown), f"{board.alerts:,} in all")

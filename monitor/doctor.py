@@ -19,11 +19,14 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from detectors.compiled import compile_pack
 from detectors.errors import PackError
 from monitor.failures import FAILURE, USAGE, stop_on
 from monitor.health import port_is_free
 from monitor.kafka.errors import TopicsError
 from monitor.kafka.topics import TopicNames, require_topics
+from monitor.models.errors import ModelError
+from monitor.models.opening import open_models
 from monitor.options import ConfigOption
 from monitor.packs import check_pack, load_pack
 from monitor.settings_sources import ConfigurationError, load_settings
@@ -81,6 +84,7 @@ def examine(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
     """Every check, one after the other."""
     yield _python()
     yield _pack(settings)
+    yield _models(settings)
     yield _metrics_port(settings)
     yield _results(settings)
     yield _java()
@@ -107,6 +111,27 @@ def _pack(settings: Settings) -> Check:
         remedy = f"floodwatch rules check {settings.pack}"
         return Check("pack", "wrong", f"{detail}; cases fail: {names}", "everything", remedy)
     return Check("pack", "ok", f"{detail}, all cases pass", "everything")
+
+
+def _models(settings: Settings) -> Check:
+    """The registry of the settings; the demo has a model of its own."""
+    where, purpose = settings.models, "anomaly scores of replay and worker"
+    remedy = "floodwatch train, floodwatch model promote, then FLOODWATCH_MODELS__REGISTRY"
+    if not where.registry:
+        detail = "no registry is set: rules on anomaly columns stay silent"
+        return Check("models", "missing", detail, purpose, remedy)
+    try:
+        pack = compile_pack(load_pack(settings.pack))
+        name = open_models(where.registry, where.public_key, pack).current.name
+    except PackError as error:
+        return Check("models", "missing", str(error), purpose, "mend the pack first")
+    except ModelError as error:
+        return Check("models", "wrong", str(error), purpose, "floodwatch model rollback")
+    if not name:
+        return Check(
+            "models", "missing", f"nobody is champion in {where.registry}", purpose, remedy
+        )
+    return Check("models", "ok", f"{name} of {where.registry}", purpose)
 
 
 def _metrics_port(settings: Settings) -> Check:

@@ -70,6 +70,7 @@ class Metrics:
         self._define_output()
         self._define_state()
         self._define_checkpoints()
+        self._define_models()
         # Series exist from the start, so that "nothing yet" is 0 and not absent.
         for event_type in EVENT_TYPES:
             self._events.labels(event_type)
@@ -80,6 +81,8 @@ class Metrics:
             self._shed.labels(rule.id)
         for about in BUILT_IN_RULES:
             self._alerts.labels(about.id, about.severity, about.mode)
+        for alone in ("champion", "challenger"):
+            self._disagreements.labels(alone)
         self._key_evictions.labels(_USER_KEYS)
 
     def assigned(self, partitions: int) -> None:
@@ -109,6 +112,12 @@ class Metrics:
             self._shed.labels(rule_id).inc(count)
         for rule_id, count in counts.rule_errors.items():
             self._rule_errors.labels(rule_id).inc(count)
+        self._scored.inc(counts.scored)
+        self._anomalous.inc(counts.anomalous)
+        for alone, count in counts.disagreed.items():
+            self._disagreements.labels(alone).inc(count)
+        for feature, psi in counts.drift.items():
+            self._drift.labels(feature, str(partition)).set(psi)
         self._count_outputs(result.outputs)
         self._count_evictions()
         if counts.events:
@@ -298,6 +307,31 @@ class Metrics:
             "floodwatch_publish_seconds",
             "Time until the broker acknowledged a batch of messages.",
             buckets=_DELAY_BUCKETS,
+            registry=registry,
+        )
+
+    def _define_models(self) -> None:
+        registry = self.registry
+        self._scored = Counter(
+            "floodwatch_scored_events_total",
+            "Events at which a user was due and given an anomaly score.",
+            registry=registry,
+        )
+        self._anomalous = Counter(
+            "floodwatch_anomalous_events_total",
+            "Scored events at or above the rank at which the champion was calibrated to alert.",
+            registry=registry,
+        )
+        self._disagreements = Counter(
+            "floodwatch_model_disagreements_total",
+            "Scored events at which the champion or the challenger alone would alert.",
+            ["alone"],
+            registry=registry,
+        )
+        self._drift = Gauge(
+            "floodwatch_model_drift_psi",
+            "Population stability index of a feature in the last full hour; above 0.25 it drifted.",
+            ["feature", "partition"],
             registry=registry,
         )
 

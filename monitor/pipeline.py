@@ -53,7 +53,7 @@ class Counts:
 
     Every record is one of them: processed, late, or a dead letter. ``skipped`` counts of shorter
     windows did not take an event; by rule id ``findings``, those of them that were ``shed`` in an
-    alert storm, and ``rule_errors``.
+    alert storm, and ``rule_errors``. ``scored`` and what follows: see ``StageOutputs``.
     """
 
     events: Counter[str] = field(default_factory=Counter)
@@ -62,6 +62,10 @@ class Counts:
     findings: Counter[str] = field(default_factory=Counter)
     shed: Counter[str] = field(default_factory=Counter)
     rule_errors: Counter[str] = field(default_factory=Counter)
+    scored: int = 0
+    anomalous: int = 0
+    disagreed: Counter[str] = field(default_factory=Counter)
+    drift: dict[str, float] = field(default_factory=dict)
 
     def add(self, outputs: StageOutputs) -> None:
         """Count what a stage made of a batch."""
@@ -71,6 +75,10 @@ class Counts:
         self.findings.update(outputs.findings)
         self.shed.update(outputs.shed)
         self.rule_errors.update(outputs.rule_errors.keys())
+        self.scored += outputs.scored
+        self.anomalous += outputs.anomalous
+        self.disagreed.update(outputs.disagreed)
+        self.drift = outputs.drift or self.drift
 
 
 @dataclass(slots=True)

@@ -388,3 +388,48 @@ def test_checkpoints_are_due_by_interval_and_share() -> None:
 
 def _fields(manifest: Any) -> dict[str, Any]:  # noqa: ANN401 - a msgspec struct
     return {name: getattr(manifest, name) for name in manifest.__struct_fields__}
+
+
+def test_other_models_are_taken_to_again_where_they_were_the_first_time() -> None:
+    """What was scored with which model is part of the order taken."""
+
+    async def run() -> list[tuple[int, str | None]]:
+        world = World()
+        pipeline, checkpoints = start(world)
+        await checkpoints.restore()
+        assert checkpoints.switch("old+", "") == "old+"
+        apply(pipeline, checkpoints, 0, 5)
+        assert checkpoints.switch("new+", "old+") == "new+"
+        apply(pipeline, checkpoints, 5, 7)
+        assert checkpoints.switch("newest+", "new+") is None, "no room before a checkpoint"
+        await checkpoints.commit_order()
+        checkpoints.published()
+        await checkpoints.commit_order()
+
+        _, checkpoints = start(world, generation=2)
+        await checkpoints.restore()
+        seen: list[tuple[int, str | None]] = [(0, checkpoints.switch("newest+", ""))]
+        for offset in range(7):
+            checkpoints.took({"in": offset + 1}, in_order=True)
+            seen.append((offset + 1, checkpoints.switch("newest+", "x")))
+        return seen
+
+    seen = asyncio.run(run())
+    assert [(at, models) for at, models in seen if models] == [(0, "old+"), (5, "new+")]
+
+
+def test_a_checkpoint_forgets_the_models_before_it() -> None:
+    async def run() -> str:
+        world = World()
+        pipeline, checkpoints = start(world)
+        await checkpoints.restore()
+        checkpoints.switch("old+", "")
+        apply(pipeline, checkpoints, 0, 5)
+        await checkpoints.begin()
+        await checkpoints.written()
+        assert checkpoints.switch("new+", "old+") == "new+"
+        apply(pipeline, checkpoints, 5, 6)
+        await checkpoints.commit_order()
+        return world.offsets["in"].metadata
+
+    assert '"switches":[[0,"new+"]]' in asyncio.run(run())

@@ -123,3 +123,16 @@ def ended(arguments: Sequence[str]) -> int:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     return int(caught.value.code or 0)
+
+
+def test_without_a_champion_it_is_said_that_anomaly_rules_are_silent(tmp_path: Path) -> None:
+    check = examined(tmp_path)["models"]
+    assert (check.state, "stay silent" in check.detail) == ("missing", True)
+    assert "floodwatch train" in check.remedy
+    empty = examined(tmp_path, models={"registry": str(tmp_path / "models")})["models"]
+    assert (empty.state, "nobody is champion" in empty.detail) == ("missing", True)
+    registry = tmp_path / "damaged"
+    registry.mkdir()
+    (registry / "roles.json").write_text("{", encoding="utf-8")
+    broken = examined(tmp_path, models={"registry": str(registry)})["models"]
+    assert (broken.state, "cannot be read" in broken.detail) == ("wrong", True)

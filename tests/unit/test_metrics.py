@@ -58,6 +58,9 @@ def exercised() -> Metrics:
     result.counts.findings.update({rule.id: 2})
     result.counts.rule_errors.update([rule.id])
     result.counts.late, result.counts.skipped = 5, 6
+    result.counts.scored, result.counts.anomalous = 9, 2
+    result.counts.disagreed["challenger"] = 1
+    result.counts.drift = {"shares_1h": 0.3}
     metrics.assigned(2)
     metrics.chunk_received("generation-events", 0, 7)
     metrics.chunk_processed(0, result, 0.02)
@@ -78,6 +81,11 @@ def test_a_processed_chunk_is_counted_by_type_rule_and_kind() -> None:
     assert value(metrics, "floodwatch_rule_errors_total", rule=rule.id) == 1
     assert value(metrics, "floodwatch_late_events_total") == 5
     assert value(metrics, "floodwatch_skipped_counts_total") == 6
+    assert value(metrics, "floodwatch_scored_events_total") == 9
+    assert value(metrics, "floodwatch_anomalous_events_total") == 2
+    assert value(metrics, "floodwatch_model_disagreements_total", alone="challenger") == 1
+    assert value(metrics, "floodwatch_model_disagreements_total", alone="champion") == 0
+    assert value(metrics, "floodwatch_model_drift_psi", feature="shares_1h", partition="0") == 0.3
     assert value(metrics, "floodwatch_incident_updates_total", state="opened") == 1
     decided = {"kind": "throttle", "scope": "generation", "made_by": "rule"}
     assert value(metrics, "floodwatch_decisions_total", **decided) == 1
@@ -171,6 +179,7 @@ def test_no_label_can_hold_what_a_user_or_a_producer_chooses() -> None:
     allowed = {
         *("type", "source", "reason", "rule", "severity", "mode", "state", "kind", "scope"),
         *("made_by", "topic", "partition", "key_space", "le", "version", "pack", "pack_version"),
+        *("alone", "feature"),
     }
     for family in exercised().registry.collect():
         for sample in family.samples:

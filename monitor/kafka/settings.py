@@ -23,8 +23,9 @@ class WorkerSettings:
 
     ``max_chunk_records`` bounds a chunk, ``fetch_bytes`` what the broker returns per partition,
     ``buffer_events`` the events of one input partition that wait to be merged before reading of
-    it pauses. ``merge_wait_ms`` is how long an input partition must be read to its end and
-    silent before the merge goes on without it.
+    it pauses; what is on its way then still comes, one or two fetches (of ``fetch_bytes`` before
+    they are decompressed). ``merge_wait_ms`` is how long an input partition must be read to its
+    end and silent before the merge goes on without it.
 
     ``standby_replicas`` is how many other workers follow a partition's checkpoints, so that one
     of them can take over at once; ``flush_timeout_s`` how long giving a partition away may wait

@@ -341,10 +341,9 @@ class AnomalyScorer:
             return AnomalyColumns(_columns(len(frame), None, {}))
         wanted = frame.select(self._wanted.alias("wanted"))["wanted"].to_numpy() & eligible
         positions = _take_due(times_ms, rows, fresh, wanted, self._plan.every_ms, self.scored_ms)
-        due = frame.select(self._plan.features)[positions] if len(positions) else None
-        if due is None:
+        if not len(positions):
             return AnomalyColumns(_columns(len(frame), None, {}))
-        scored = ScoredRows(positions, _matrix(due))
+        scored = ScoredRows(positions, _matrix(frame.select(self._plan.features)[positions]))
         if self.observe is not None:
             self.observe(scored)
         values: dict[str, Floats | float] = {}
@@ -392,9 +391,10 @@ class AnomalyScorer:
 
     def _compare(self, ranks: Mapping[str, Floats], result: AnomalyColumns) -> None:
         alerts = {role: ranks[role] >= model.alert_rank for role, model in self._by_role()}
-        if "anomaly" in alerts:
-            result.alerting = int(alerts["anomaly"].sum())
-        if len(alerts) == len(("anomaly", "challenger")):
+        if "anomaly" not in alerts:
+            return
+        result.alerting = int(alerts["anomaly"].sum())
+        if "challenger" in alerts:
             champion, challenger = alerts["anomaly"], alerts["challenger"]
             result.disagreed["champion"] = int((champion & ~challenger).sum())
             result.disagreed["challenger"] = int((challenger & ~champion).sum())

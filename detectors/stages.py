@@ -167,7 +167,8 @@ class UserStage:
         self.watermark_ms = entry(rest, "watermark_ms", "stage")
         self.alert_budget.restore(entry(rest, "alert_budget", "stage"))
         self.evictions.restore(entry(rest, "evictions", "stage"))
-        self.anomalies.restore(entry(rest, "anomalies", "stage"), self._models)
+        if "anomalies" in rest:  # since there are models
+            self.anomalies.restore(rest["anomalies"], self._models)
         return restored
 
     @property

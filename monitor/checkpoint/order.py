@@ -28,6 +28,7 @@ __all__ = ["METADATA_BYTES", "Progress", "TakenOrder", "parse_committed"]
 
 METADATA_BYTES: Final = 4_096  # Kafka's offset.metadata.max.bytes, by default
 _FORMAT: Final = 2
+_READ_FORMATS: Final = (1, _FORMAT)  # 1: before there were models to switch between
 _MAX_SWITCHES: Final = 2
 _ROOM_BYTES: Final = 500  # for what is not cuts
 
@@ -199,7 +200,7 @@ def _decode(source: str, entry: CommittedOffset) -> _Metadata:
             f"{source}: the metadata of the committed offset is not ours ({error}): "
             f"{entry.metadata[:80]!r}; does another program commit in this group?"
         ) from error
-    if metadata.format != _FORMAT:
+    if metadata.format not in _READ_FORMATS:
         raise CheckpointError(
             f"{source}: the committed offset has format {metadata.format}, this version reads "
             f"{_FORMAT}; run the version that wrote it, or a newer one"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from detectors.anomaly import ScoringPlan
 from detectors.compiled import compile_pack
@@ -47,7 +47,10 @@ ModelArgument = Annotated[
 def list_models(registry: RegistryOption = None, config: ConfigOption = None) -> None:
     """List the models of the registry, those with the newest data first."""
     found, _ = _open(registry, config)
-    table = Table("model", "role", "data until (UTC)", "rows", "wanted", "held out", "signed")
+    table = Table(Column("model", no_wrap=True), "role", Column("data until", no_wrap=True))
+    for name in ("rows", "wanted", "held out"):
+        table.add_column(name, justify="right")
+    table.add_column("signed")
     with stop_on(ModelError):
         roles = found.roles()
         for entry in found.entries():

@@ -156,7 +156,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         follows = {tp: self._drained_to.get(tp) for tp in records}
         positions = dict(self._positions())
         for tp, offset in first.items():
-            self._started_at.setdefault(tp, offset)
+            # What was fetched before the seek to what is committed may lie beyond it.
+            self._started_at[tp] = min(offset, self._started_at.get(tp, offset))
             self._drained_to[tp] = positions[tp].next_offset
         return Fetch(generation, records, follows, positions, dict(self._drained_to))
 

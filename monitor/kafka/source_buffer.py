@@ -45,10 +45,14 @@ class SourceBuffer:
         self.received_to = self.applied_to = next_offset
 
     def misses_before(self, chunk: Chunk) -> bool:
-        """Whether a chunk between this one and the last was fetched but never arrived."""
-        return chunk.follows is not None and (
-            self.received_to is None or self.received_to < chunk.follows
-        )
+        """Whether records between this chunk and the last were fetched but never arrived.
+
+        The first chunk of a generation begins where the consumer stood, which should be where the
+        state was restored. Read again from there it says what it follows, gap or not.
+        """
+        if chunk.follows is None:
+            return self.received_to is not None and self.received_to < chunk.first_offset
+        return self.received_to is None or self.received_to < chunk.follows
 
     def receive(self, chunk: Chunk, now_s: float) -> None:
         """Take a chunk; records that came before are left out.

@@ -49,6 +49,17 @@ def test_a_first_chunk_that_is_missing_is_noticed(buffer: SourceBuffer) -> None:
     assert not buffer.misses_before(_chunk([5], follows=None))
 
 
+def test_a_first_chunk_beyond_what_was_restored_is_not_taken(buffer: SourceBuffer) -> None:
+    """The consumer may have stood beyond the committed offset when a generation began."""
+    buffer.start(5)
+    assert not buffer.misses_before(_chunk([4, 5], follows=None))
+    assert buffer.misses_before(_chunk([8], follows=None))
+    with pytest.raises(ValueError, match="received was up to 5"):
+        buffer.receive(_chunk([8], follows=None), now_s=1.0)
+    # Read again from there, a chunk says what it follows: then nothing lies between.
+    assert not buffer.misses_before(_chunk([8], follows=5))
+
+
 def test_records_that_came_before_are_left_out(buffer: SourceBuffer) -> None:
     """After a seek to the committed offset a chunk can overlap the last one."""
     buffer.receive(_chunk([5, 6, 7], follows=None), now_s=1.0)

@@ -57,9 +57,10 @@ def test_nothing_is_lost_whatever_happens_to_workers(
 ) -> None:
     """Events, final states, alerts and the store are those of one pass over the topics."""
     folder = verdict.outcome.journal.path.parent
+    wrong = [p for p in verdict.partitions if not p.equal or p.problem]
     assert {name: figures[name] for name in ZEROS if name in figures} == {
         name: 0 for name in ZEROS if name.startswith("broker_")
-    }, f"logs, journal and differences are in {folder}"
+    }, f"logs, journal and differences are in {folder}; partitions: {wrong}"
     assert figures["broker_events"] >= _EVENTS
     assert figures["broker_alerts"] > 0
 

@@ -47,6 +47,7 @@ __all__ = [
     "ScoredRows",
     "ScoringPlan",
     "check_plan",
+    "pair_name",
 ]
 
 Int64s = npt.NDArray[np.int64]
@@ -153,9 +154,14 @@ class ModelPair:
 
     @property
     def name(self) -> str:
-        """The ids of both, ``CHAMPION+CHALLENGER``: what a log needs to say which were used."""
-        ids = [model.model_id if model else "" for model in (self.champion, self.challenger)]
-        return "+".join(ids) if any(ids) else ""
+        """See ``pair_name``."""
+        ids = [model.model_id if model else None for model in (self.champion, self.challenger)]
+        return pair_name(*ids)
+
+
+def pair_name(champion: str | None, challenger: str | None) -> str:
+    """The ids of both, ``CHAMPION+CHALLENGER``; empty where there is neither."""
+    return f"{champion or ''}+{challenger or ''}" if champion or challenger else ""
 
 
 class Models(Protocol):
@@ -385,8 +391,7 @@ class AnomalyScorer:
         }
 
     def _by_role(self) -> list[tuple[str, AnomalyModel]]:
-        pair = self.models
-        both = (("anomaly", pair.champion), ("challenger", pair.challenger))
+        both = (("anomaly", self.models.champion), ("challenger", self.models.challenger))
         return [(role, model) for role, model in both if model is not None]
 
     def _compare(self, ranks: Mapping[str, Floats], result: AnomalyColumns) -> None:

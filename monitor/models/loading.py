@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from detectors.anomaly import ModelPair
+from detectors.anomaly import ModelPair, pair_name
 from detectors.errors import StateError
 from monitor.models.errors import ModelError
 from monitor.models.files import load_model
@@ -47,7 +47,8 @@ class RegistryModels:
         if name == self._current.name:
             return self._current
         try:
-            return self._pair(*(identity or None for identity in f"{name}+".split("+")[:2]))
+            champion, _, challenger = name.partition("+")
+            return self._pair(champion or None, challenger or None)
         except ModelError as error:
             raise StateError(
                 f"it was made with model {name}, which cannot be used here: {error}",
@@ -59,8 +60,7 @@ class RegistryModels:
         """Look at the roles again; whether another pair is current now. May take a second."""
         try:
             holders = self._holders()
-            wanted = "+".join(identity or "" for identity in holders)
-            if wanted.strip("+") == self._current.name.strip("+") and not self.problem:
+            if pair_name(*holders) == self._current.name and not self.problem:
                 return False
             pair = self._pair(*holders)
         except ModelError as error:
@@ -77,7 +77,7 @@ class RegistryModels:
         roles = self._registry.roles()
         return roles.champion, roles.challenger
 
-    def _pair(self, champion: str | None, challenger: str | None = None) -> ModelPair:
+    def _pair(self, champion: str | None, challenger: str | None) -> ModelPair:
         return ModelPair(self._model(champion), self._model(challenger))
 
     def _model(self, identity: str | None) -> AnomalyModel | None:

@@ -268,6 +268,10 @@ def test_a_model_that_cannot_be_used_leaves_the_one_in_use(
     arrays.write_bytes(whole)
     assert models.refresh()
     assert (models.current.name, models.problem) == (f"{other}+", "")
+    registry.promote(other, "challenger")
+    registry.promote(None, "champion")
+    assert models.refresh(), "the same model, in the other role"
+    assert models.current.name == f"+{other}"
     # What was used before can be named, for a crash replay; what is gone cannot.
     assert models.named(f"{one}+").name == f"{one}+"
     assert models.named("").champion is None

@@ -131,9 +131,9 @@ class Careless(UserStage):
 
     def restore(self, layout: Layout, blocks: Iterable[StateBlock]) -> Restored:
         """All but the bounds on alerts."""
-        kept = self.alert_budget.state()
+        kept = self.alerting.budget.state()
         result = super().restore(layout, blocks)
-        self.alert_budget.restore(kept)
+        self.alerting.budget.restore(kept)
         return result
 
 
@@ -141,5 +141,5 @@ class Careless(UserStage):
 def test_a_stage_that_does_not_restore_everything_is_caught(made: type[UserStage]) -> None:
     """That the tests above can fail."""
     workload = replace(WORKLOADS[UserStage], made=made)
-    with pytest.raises(AssertionError, match=r"batches|alert_budget"):
+    with pytest.raises(AssertionError, match=r"batches|alerting.budget"):
         test_a_restored_stage_goes_on_exactly(workload, 1)

@@ -78,7 +78,7 @@ def _user_stage(made: type[UserStage]) -> UserStage:
     stage.incidents.capacity = 25
     stage.incidents._places.block_size = 2
     rule_ids = [rule.spec.id for rule in _PACK.rules.rules]
-    stage.alert_budget = AlertBudget.of(rule_ids, AlertBound(per_minute=1, burst=20))
+    stage.alerting.budget = AlertBudget.of(rule_ids, AlertBound(per_minute=1, burst=20))
     return stage
 
 
@@ -116,10 +116,12 @@ WORKLOADS: Final[Mapping[type, Workload]] = {
                 ".features._inputs",
                 ".limiter.plan",
                 ".limiter._inputs",
-                ".incidents.capacity",
-                ".incidents.rule_capacity",
-                ".incidents._places.block_size",
-                ".alert_budget.bound",
+                ".alerting.incidents.capacity",
+                ".alerting.incidents.rule_capacity",
+                ".alerting.incidents._places.block_size",
+                ".alerting._pack_version",
+                ".alerting._alert_storm",
+                ".alerting.budget.bound",
                 ".evictions.capacity",
                 ".anomalies._schema",
                 ".anomalies._plan",

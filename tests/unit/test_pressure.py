@@ -48,7 +48,7 @@ def with_noisy() -> CompiledPack:
 def bounded(pack: CompiledPack, max_users: int = 1_000) -> UserStage:
     """A stage of which a rule may alert little."""
     stage = UserStage(pack, max_users)
-    stage.alert_budget = AlertBudget.of([rule.spec.id for rule in pack.rules.rules], FEW)
+    stage.alerting.budget = AlertBudget.of([rule.spec.id for rule in pack.rules.rules], FEW)
     return stage
 
 
@@ -196,7 +196,7 @@ def test_an_incident_counts_what_was_shed_of_it() -> None:
         event_id=pl.Series([f"again-{index}" for index in range(len(again))]),
         time_ms=pl.Series([START_MS + after_ms for after_ms in again]),
     )
-    stage.alert_budget.restore(
+    stage.alerting.budget.restore(
         {"noisy": {"full_ms": START_MS + 300_000, "since_ms": START_MS, "alerts": 0, "shed": 0}}
     )
     result = stage.process(EventBatch.of(frame))

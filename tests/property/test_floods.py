@@ -175,7 +175,7 @@ def run(pack: CompiledPack, batch: EventBatch, cuts: list[int], max_users: int) 
     """All that a stage with small bounds makes of a batch."""
     stage = UserStage(pack, max_users)
     rule_ids = [rule.spec.id for rule in pack.rules.rules]
-    stage.alert_budget = AlertBudget.of(rule_ids, AlertBound(per_minute=6, burst=20))
+    stage.alerting.budget = AlertBudget.of(rule_ids, AlertBound(per_minute=6, burst=20))
     stage.incidents.rule_capacity = 5
     whole = StageOutputs()
     for part in batch.split(cuts):

@@ -31,7 +31,7 @@ def new_stage(topology: Topology) -> UserStage:
     stage.incidents.capacity = 20
     stage.incidents._places.block_size = 3
     ids = [rule.spec.id for rule in topology.pack.rules.rules]
-    stage.alert_budget = AlertBudget.of(ids, AlertBound(per_minute=10, burst=15))
+    stage.alerting.budget = AlertBudget.of(ids, AlertBound(per_minute=10, burst=15))
     return stage
 
 

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from bench.alone import ALONE, measure_alone
 from bench.contenders import CONTENDERS
+from bench.coordination import measure_coordination
 from bench.corpus import Corpus, make_corpus
 from bench.errors import BenchError
 from bench.forest import measure_forest
@@ -38,8 +39,15 @@ _FULL: Final = Sizes(
 _QUICK: Final = Sizes(events=100_000, short_events=10_000, rounds=1, users=20_000, keys=20_000)
 _RECOVERY: Final = "recovery"
 _FOREST: Final = "forest"
-_WITHOUT_CORPUS: Final = frozenset({_RECOVERY, _FOREST})
-_NAMES: Final = (*(contender.name for contender in CONTENDERS), _RECOVERY, *ALONE, _FOREST)
+_COORDINATION: Final = "coordination"
+_WITHOUT_CORPUS: Final = frozenset({_RECOVERY, _FOREST, _COORDINATION})
+_NAMES: Final = (
+    *(contender.name for contender in CONTENDERS),
+    _RECOVERY,
+    *ALONE,
+    _FOREST,
+    _COORDINATION,
+)
 
 
 def main() -> int:
@@ -78,6 +86,8 @@ def _measure(
         figures |= _recovery(sizes.keys, cores, console)
     if _FOREST in names:
         figures |= _forest(sizes.rounds, cores, console)
+    if _COORDINATION in names:
+        figures |= measure_coordination(sizes.rounds, cores.measured, console.print)
     if set(names) - _WITHOUT_CORPUS:
         console.print(f"simulating {sizes.events:,} events")
         corpus = make_corpus(folder, sizes.events)

@@ -1,4 +1,4 @@
-"""``floodwatch analyze``: scores for the rows of any table."""
+"""``floodwatch analyze``: scores for the rows of any table, and who acts together in it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,24 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from detectors.coordination import CoordinationSettings
 from detectors.series import SeriesKind, Side
 from monitor.analysis import AnalysisError
+from monitor.analysis.coordination import FALSE_DISCOVERIES, CoordinationColumns
+from monitor.analysis.coordination_files import coordination_files
 from monitor.analysis.outliers import OUTLIER_COLUMNS, analyze_outliers
 from monitor.analysis.tables import check_output, read_table
 from monitor.analysis.volume import analyze_volume
 from monitor.failures import stop_on
 
 if TYPE_CHECKING:
+    from monitor.analysis.coordination import Coordination
     from monitor.analysis.outliers import OutlierAnalysis, Reason
     from monitor.analysis.volume import VolumeAnalysis
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Score the rows of a table: outliers, or a series in time.")
+app = typer.Typer(help="Of any table: unusual rows, unusual times, who acts together.")
 
 _TOP_ROWS: Final = 10
 _REASONS: Final = 3
@@ -99,6 +103,89 @@ def volume(
         f"{len(score):,} rows in {out}: {int((score >= _TELLING).sum()):,} with a score of"
         f" {_TELLING} or more, {int((score >= _RARE).sum()):,} of {_RARE} or more",
     )
+
+
+@app.command()
+def coordination(  # noqa: PLR0913, PLR0917 - the parameters are the command's options
+    source: InputOption,
+    object_column: Annotated[
+        str, typer.Option("--object", help="Column with what was acted on: an asset, a URL.")
+    ],
+    account: Annotated[str, typer.Option(help="Column with who acted.")],
+    content: Annotated[str, typer.Option(help="Column with the id of the act: a post, an event.")],
+    time: Annotated[str, typer.Option(help="Column with times: ISO 8601, or since 1970.")],
+    out: Annotated[Path, typer.Option(help="Folder of the results; made if need be.")],
+    window: Annotated[float, typer.Option(help="Seconds that are together.", min=0)] = 60.0,
+    min_participation: Annotated[
+        int, typer.Option(help="Leave out accounts with fewer acts, at all or together.", min=1)
+    ] = 2,
+    edge_weight: Annotated[
+        float | None,
+        typer.Option(help="Keep edges above this quantile of weights.", min=0, max=1),
+    ] = None,
+    *,
+    significant: Annotated[
+        bool, typer.Option("--significant", help="Keep edges that chance does not explain.")
+    ] = False,
+    most_pairs: Annotated[
+        int, typer.Option(help="Beyond so many pairs, leave out the objects with most.", min=1)
+    ] = 10_000_000,
+) -> None:
+    """Find accounts that act on the same objects at nearly the same times.
+
+    Pairs and edges are those of CooRTweet. Each edge has the number of shared objects that chance
+    would explain, p and q. The words are "at the same times", not "in bad faith".
+    """
+    with stop_on(AnalysisError):
+        found = coordination_files(
+            read_table(source),
+            CoordinationColumns(object_column, account, content, time),
+            CoordinationSettings(
+                window_ms=round(window * 1_000),
+                min_participation=min_participation,
+                most_pairs=most_pairs,
+            ),
+            out,
+            edge_weight=edge_weight,
+            significant=significant,
+        )
+    console = Console()
+    for note in _coordination_notes(found):
+        console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
+    if len(found.edges):
+        console.print(_edge_table(found))
+    sure = int((found.chances.q <= FALSE_DISCOVERIES).sum())
+    _say(
+        console,
+        f"{found.pairs:,} pairs, {len(found.edges):,} edges ({sure:,} significant),"
+        f" {int(found.kept.sum()):,} kept, {len(found.groups):,} groups, in {out}",
+    )
+
+
+def _coordination_notes(found: Coordination) -> list[str]:
+    notes = []
+    if len(found.search.left_out):
+        notes.append(
+            f"{len(found.search.left_out):,} objects have too many pairs and are left out;"
+            " see summary.json, --most-pairs"
+        )
+    if found.chances.bounded:
+        notes.append("too many accounts share objects to count them: q is an upper bound")
+    return notes
+
+
+def _edge_table(found: Coordination) -> Table:
+    """The edges that chance explains least."""
+    numbers = [Column(name, justify="right") for name in ("objects", "expected", "q")]
+    table = Table("account", "account", *numbers)
+    for a, b, objects, expected, q in (
+        found.edge_table()
+        .head(_TOP_ROWS)
+        .select("account_id", "account_id_y", "objects", "expected", "q")
+        .iter_rows()
+    ):
+        table.add_row(escape(a), escape(b), f"{objects:,}", f"{expected:.3g}", f"{q:.2g}")
+    return table
 
 
 def _say(console: Console, text: str) -> None:

@@ -22,7 +22,7 @@ import polars as pl
 
 from detectors.drift import MAX_PSI, DriftWindow
 from detectors.errors import ExpressionError, PackError, StateError, near_match
-from detectors.expressions import parse
+from detectors.expressions import evaluate, parse
 from detectors.state.fields import Field, Span
 
 if TYPE_CHECKING:
@@ -345,7 +345,7 @@ class AnomalyScorer:
         if self._plan is None or self._wanted is None:
             self.scored_ms[rows[fresh]] = 0
             return AnomalyColumns(_columns(len(frame), None, {}))
-        wanted = frame.select(self._wanted.alias("wanted"))["wanted"].to_numpy() & eligible
+        wanted = evaluate(frame, [self._wanted]).to_series().to_numpy() & eligible
         positions = _take_due(times_ms, rows, fresh, wanted, self._plan.every_ms, self.scored_ms)
         if not len(positions):
             return AnomalyColumns(_columns(len(frame), None, {}))

@@ -12,13 +12,15 @@ import polars as pl
 
 from detectors.anomaly import ANOMALY_COLUMNS, ScoringPlan, check_plan
 from detectors.batch import CONTEXT_COLUMNS, CORE_COLUMNS
-from detectors.errors import ExpressionError, PackError
+from detectors.errors import ExpressionError, PackError, near_match
 from detectors.events import event_schema
 from detectors.expressions import Expression, parse
 from detectors.features import FeaturePlan, plan_features
 from detectors.limits import LimitsPlan, plan_limits
+from detectors.pack import SEGMENT_SPACE, USER_SPACE
 from detectors.pressure import compile_built_in
 from detectors.rules import Rule, Rules, compile_rules
+from detectors.shared import CompiledShared, compile_shared
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,7 +38,7 @@ class CompiledPack:
     ``feature_derived`` are levels of derived columns, each computable from what comes before;
     ``schema`` is every column that rules can read, ``scored_schema`` those of them that are there
     before anything is scored. ``alert_storm``, ``table_pressure`` and ``model_drift`` are the rules
-    about the monitor itself.
+    about the monitor itself. ``rules`` are about users; those about others are in ``shared``.
     """
 
     pack: Pack
@@ -52,6 +54,7 @@ class CompiledPack:
     model_drift: Rule
     scored_schema: Mapping[str, pl.DataType]
     schema: Mapping[str, pl.DataType]
+    shared: CompiledShared | None
 
     @property
     def plan(self) -> ScoringPlan | None:
@@ -61,7 +64,7 @@ class CompiledPack:
 
     @property
     def all_rules(self) -> tuple[Rule, ...]:
-        """Every rule that can open an incident."""
+        """Every rule that can open an incident of a user."""
         return (*self.rules.rules, self.alert_storm, self.table_pressure, self.model_drift)
 
 
@@ -81,19 +84,21 @@ def compile_pack(pack: Pack) -> CompiledPack:
     event_levels, waiting = _derive(pack.derived, schema)
     features = plan_features(pack.features, pack.windows, schema)
     schema |= dict.fromkeys(features.columns, pl.Float64())
-    feature_levels, waiting = _derive(waiting, schema)
-    if waiting:
-        _explain(waiting[0], schema)
+    feature_levels = _derive_all(waiting, schema)
     for name in ANOMALY_COLUMNS:
         if name in schema:
             raise PackError(f"column {name!r} is that of the anomaly model", where=f"column {name}")
     scored_schema, schema = schema, {**schema, **dict.fromkeys(ANOMALY_COLUMNS, pl.Float64())}
     if pack.anomaly is not None:
         check_plan(ScoringPlan(**asdict(pack.anomaly)), scored_schema)
-    rules = compile_rules(pack.rules, schema)
-    alert_storm, table_pressure, model_drift = compile_built_in(rules)
+    _check_rules(pack)
+    rules = compile_rules([rule for rule in pack.rules if rule.key == USER_SPACE], schema)
+    alert_storm, table_pressure, model_drift = compile_built_in(pack.rules)
+    shared = None if pack.shared is None else compile_shared(pack, pack.shared, schema, _derive_all)
     derived = {spec.name: parse(spec.sql, schema, "any") for spec in pack.derived}
     needed = _event_columns(limits, features, rules, derived, events)
+    if shared is not None:
+        needed |= shared.reads & set(events)
     return CompiledPack(
         pack=pack,
         version=pack.version,
@@ -108,7 +113,39 @@ def compile_pack(pack: Pack) -> CompiledPack:
         model_drift=model_drift,
         scored_schema=scored_schema,
         schema=schema,
+        shared=shared,
     )
+
+
+def _check_rules(pack: Pack) -> None:
+    """Refuse an id that two rules have, and rules of a key space that there is not."""
+    keys = () if pack.shared is None else tuple(key.name for key in pack.shared.keys)
+    spaces = (USER_SPACE, *keys, *((SEGMENT_SPACE,) if pack.shared else ()))
+    seen: set[str] = set()
+    for rule in pack.rules:
+        where = f"rule {rule.id}"
+        if rule.id in seen:
+            raise PackError(f"id {rule.id!r} is taken", where=where, hint="choose another id")
+        if rule.key not in spaces:
+            hint = near_match(rule.key, spaces) or f"key spaces are {', '.join(spaces)}"
+            raise PackError(f"unknown key space {rule.key!r}", where=where, hint=hint)
+        if rule.key != USER_SPACE and rule.action is not None:
+            raise PackError(
+                f"a decision is about a user, the rule about the key space {rule.key!r}",
+                where=where,
+                hint="leave out 'action'",
+            )
+        seen.add(rule.id)
+
+
+def _derive_all(
+    specs: Sequence[DerivedSpec], schema: dict[str, pl.DataType]
+) -> tuple[tuple[pl.Expr, ...], ...]:
+    """Levels of derived columns, all of which ``schema`` must be able to carry."""
+    levels, waiting = _derive(specs, schema)
+    if waiting:
+        _explain(waiting[0], schema)
+    return levels
 
 
 def _derive(

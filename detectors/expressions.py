@@ -19,9 +19,9 @@ from polars.exceptions import PolarsError
 from detectors.errors import ExpressionError, near_match
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["Comparison", "Expression", "Kind", "comparisons", "parse"]
+__all__ = ["Comparison", "Expression", "Kind", "comparisons", "evaluate", "extend", "parse"]
 
 Kind: TypeAlias = Literal["boolean", "number", "any"]
 Node: TypeAlias = "dict[str, Node] | list[Node] | str | int | float | bool | None"
@@ -68,6 +68,25 @@ class Comparison:
     column: str
     operator: str
     threshold: float | str | bool
+
+
+def evaluate(frame: pl.DataFrame, expressions: Sequence[pl.Expr]) -> pl.DataFrame:
+    """The values of expressions at n rows: the same at a row whatever other rows there are.
+
+    Polars divides several rows by a number by multiplying with its reciprocal, a single row by
+    dividing: the last bit differs. So a single row is computed with an empty one beside it (two
+    equal ones would be taken for a constant, and that again for a single row).
+    """
+    if len(frame) != 1:
+        return frame.select(expressions)
+    return pl.concat((frame, frame.clear(1))).select(expressions)[:1]
+
+
+def extend(frame: pl.DataFrame, expressions: Sequence[pl.Expr]) -> pl.DataFrame:
+    """``frame`` with the values of expressions as further columns; see ``evaluate``."""
+    if len(frame) != 1:
+        return frame.with_columns(expressions)
+    return pl.concat((frame, frame.clear(1))).with_columns(expressions)[:1]
 
 
 def parse(sql: str, schema: Mapping[str, pl.DataType], kind: Kind) -> Expression:

@@ -24,7 +24,7 @@ from detectors._windows import (
     new_state,
 )
 from detectors.errors import ExpressionError, PackError, near_match
-from detectors.expressions import Expression, parse
+from detectors.expressions import Expression, evaluate, parse
 from detectors.keys import Flags, Rows, hash_columns
 from detectors.state.feature_fields import feature_fields
 
@@ -127,7 +127,7 @@ class Features:
         values = column_table(len(plan.values), n, np.float64)
         hashes = column_table(len(plan.identifiers), n, np.uint64)
         outputs = column_table(len(plan.columns), n, np.float64)
-        inputs = frame.select(self._inputs)
+        inputs = evaluate(frame, self._inputs)
         for i in range(len(plan.masks)):
             masks[i, :n] = inputs[f"m{i}"].to_numpy()
         for i in range(len(plan.values)):

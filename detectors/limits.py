@@ -25,7 +25,7 @@ import numpy.typing as npt
 import polars as pl
 
 from detectors.errors import ExpressionError, PackError, near_match
-from detectors.expressions import Expression, parse
+from detectors.expressions import Expression, evaluate, parse
 from detectors.state.fields import Field, Span, plain_sql
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ class Limiter:
         """Check the n events of ``frame`` in order; returns the limit columns at each of them."""
         n = len(frame)
         plan = self.plan
-        inputs = frame.select(self._inputs)
+        inputs = evaluate(frame, self._inputs)
         actions = np.zeros((max(1, len(plan.actions)), n), dtype=np.bool_)
         for i in range(len(plan.actions)):
             actions[i] = inputs[f"a{i}"].to_numpy()

@@ -9,24 +9,34 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
-    "KEY_SPACES",
+    "CAMPAIGN_SPACE",
+    "RESERVED_SPACES",
+    "SEGMENT_SPACE",
     "SEVERITIES",
+    "USER_SPACE",
     "Action",
     "ActionKind",
     "AnomalySpec",
     "DerivedSpec",
     "FeatureKind",
     "FeatureSpec",
+    "KeyForm",
     "LimitSpec",
     "LimitsSpec",
     "Mode",
     "Pack",
     "RuleCase",
     "RuleSpec",
+    "SegmentSpec",
     "Severity",
+    "SharedKeySpec",
+    "SharedSpec",
     "WindowSpec",
     "content_hash",
 ]
@@ -35,9 +45,14 @@ FeatureKind: TypeAlias = Literal["count", "sum", "distinct", "gap"]
 Severity: TypeAlias = Literal["info", "low", "medium", "high", "critical"]
 Mode: TypeAlias = Literal["live", "shadow"]
 ActionKind: TypeAlias = Literal["warn", "throttle", "block"]
+KeyForm: TypeAlias = Literal["text", "network", "bands"]
 
 SEVERITIES: Final[tuple[Severity, ...]] = ("info", "low", "medium", "high", "critical")
-KEY_SPACES: Final = ("user",)
+USER_SPACE: Final = "user"
+SEGMENT_SPACE: Final = "segment"
+CAMPAIGN_SPACE: Final = "campaign"
+RESERVED_SPACES: Final = (USER_SPACE, SEGMENT_SPACE, CAMPAIGN_SPACE, "rule", "table", "model")
+"""Key spaces that a pack cannot name a shared key after; the last three: of built-in rules."""
 
 
 def content_hash(content: object) -> str:
@@ -165,6 +180,45 @@ class LimitsSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedKeySpec:
+    """A key that several users touch: an asset, a link, a network.
+
+    ``column`` of the events ``where`` (SQL), as it is (``text``), its /24 or /48 (``network``), or
+    each of some bands of a prompt's signature, so that near-duplicates share one (``bands``).
+    """
+
+    name: str
+    column: str
+    where: str = "true"
+    form: KeyForm = "text"
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSpec:
+    """Parts of the traffic whose volume is watched: ``NAME=VALUE`` for each value of a column.
+
+    Without a ``column`` it is one part, called ``NAME``.
+    """
+
+    name: str
+    column: str = ""
+    where: str = "true"
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedSpec:
+    """What is kept of shared keys: the same features for the keys of every space; and segments."""
+
+    keys: tuple[SharedKeySpec, ...]
+    windows: tuple[WindowSpec, ...]
+    features: tuple[FeatureSpec, ...]
+    derived: tuple[DerivedSpec, ...] = ()
+    segments: tuple[SegmentSpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Pack:
     """Everything that decides what is detected."""
 
@@ -175,6 +229,7 @@ class Pack:
     rules: tuple[RuleSpec, ...]
     limits: LimitsSpec
     anomaly: AnomalySpec | None = None
+    shared: SharedSpec | None = None
 
     @property
     def version(self) -> str:
@@ -183,14 +238,24 @@ class Pack:
         Documentation and cases do not, nor does ``anomaly``: it is for training, and what a model
         looks at is a part of the model.
         """
-        return content_hash(
-            {
-                "windows": [asdict(window) for window in self.windows],
-                "features": [
-                    [f.name, f.kind, f.windows, f.where, f.of, f.capacity] for f in self.features
-                ],
-                "derived": [[d.name, d.sql] for d in self.derived],
-                "rules": [[rule.version, rule.severity] for rule in self.rules],
-                "limits": asdict(self.limits),
+        content: dict[str, object] = {
+            "windows": [asdict(window) for window in self.windows],
+            "features": _contents(self.features),
+            "derived": [[d.name, d.sql] for d in self.derived],
+            "rules": [[rule.version, rule.severity] for rule in self.rules],
+            "limits": asdict(self.limits),
+        }
+        if self.shared is not None:
+            shared = self.shared
+            content["shared"] = {
+                "keys": [[key.name, key.column, key.where, key.form] for key in shared.keys],
+                "windows": [asdict(window) for window in shared.windows],
+                "features": _contents(shared.features),
+                "derived": [[d.name, d.sql] for d in shared.derived],
+                "segments": [[part.name, part.column, part.where] for part in shared.segments],
             }
-        )
+        return content_hash(content)
+
+
+def _contents(features: Iterable[FeatureSpec]) -> list[list[object]]:
+    return [[f.name, f.kind, f.windows, f.where, f.of, f.capacity] for f in features]

@@ -19,10 +19,10 @@ import polars as pl
 from detectors.drift import MAX_PSI
 from detectors.errors import PackError
 from detectors.pack import RuleSpec
-from detectors.rules import Condition, Rule, Rules, compile_rules
+from detectors.rules import Condition, Rule, compile_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from detectors._windows import Int64s
 
@@ -92,7 +92,7 @@ _SCHEMA: Final = {
 }
 
 
-def compile_built_in(others: Rules) -> tuple[Rule, Rule, Rule]:
+def compile_built_in(others: Sequence[RuleSpec]) -> tuple[Rule, Rule, Rule]:
     """The rules about an alert storm, a user table and a model's drift, beside those of a pack.
 
     Raises:
@@ -100,7 +100,7 @@ def compile_built_in(others: Rules) -> tuple[Rule, Rule, Rule]:
     """
     alert_storm, table_pressure, model_drift = compile_rules(BUILT_IN_RULES, _SCHEMA).rules
     built_in = {spec.id for spec in BUILT_IN_RULES}
-    for rule_id in (rule.spec.id for rule in others.rules):
+    for rule_id in (rule.id for rule in others):
         if rule_id in built_in:
             raise PackError(f"id {rule_id!r} is built in", where=f"rule {rule_id}")
     return alert_storm, table_pressure, model_drift

@@ -15,7 +15,7 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from detectors.errors import ExpressionError, PackError
-from detectors.expressions import Comparison, Expression, comparisons, parse
+from detectors.expressions import Comparison, Expression, comparisons, evaluate, extend, parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -109,7 +109,7 @@ class Rules:
         matrix = np.zeros((len(frame), len(self.rules)), dtype=np.bool_)
         try:
             # A rule can be a constant; with a column beside it, it gets as many rows.
-            results = frame.select("event_id", *self._select).drop("event_id")
+            results = evaluate(frame, [pl.col("event_id"), *self._select]).drop("event_id")
         except PolarsError:
             results = pl.DataFrame(
                 [self._one(frame, index, errors) for index in range(len(self.rules))]
@@ -124,7 +124,7 @@ class Rules:
     def _one(self, frame: pl.DataFrame, index: int, errors: dict[str, str]) -> pl.Series:
         rule_id = self.rules[index].spec.id
         try:
-            return frame.with_columns(self._select[index])[rule_id]
+            return extend(frame, [self._select[index]])[rule_id]
         except PolarsError as error:
             errors[rule_id] = str(error).splitlines()[0]
             return pl.Series(rule_id, np.zeros(len(frame), dtype=np.bool_))

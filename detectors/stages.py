@@ -19,6 +19,7 @@ from detectors.alerting import Alerting, Finding, Moment, Notice, Sheet
 from detectors.anomaly import ANOMALY_COLUMNS, AnomalyColumns, AnomalyScorer, FixedModels, Models
 from detectors.batch import EventBatch
 from detectors.drift import worst_drift
+from detectors.expressions import extend
 from detectors.features import Features
 from detectors.incidents import Decision, IncidentTracker, Output, stable_id
 from detectors.keys import KeyTable, hash_strings
@@ -27,6 +28,8 @@ from detectors.pressure import EvictionWindow
 from detectors.state.blocks import DEFAULT_BLOCK_ROWS, Stateful, entry
 from detectors.state.rows import RowState
 from detectors.state.stage import StageState
+from detectors.traces import Tracer
+from detectors.volume import VolumeSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -55,7 +58,10 @@ class StageOutputs:
     the bound on alerts held back are ``shed``. ``rule_errors`` maps rule ids to the reason they
     could not be evaluated. ``scored`` events were given an anomaly score, ``anomalous`` of them one
     at which the model was calibrated to alert; ``disagreed`` counts where the champion or the
-    challenger alone would. ``drift`` is the newest PSI by feature, if an hour ended.
+    challenger alone would. ``drift`` is the newest PSI by feature, if an hour ended. ``traces``
+    are for the stage of shared keys (see ``detectors.traces``), None where the pack has none;
+    that stage counts those it processed as ``touched`` by key space, and those too old for every
+    window of their key as ``late_traces``.
     """
 
     outputs: list[Output] = field(default_factory=list)
@@ -69,6 +75,9 @@ class StageOutputs:
     anomalous: int = 0
     disagreed: Counter[str] = field(default_factory=Counter)
     drift: dict[str, float] = field(default_factory=dict)
+    traces: pl.DataFrame | None = None
+    touched: Counter[str] = field(default_factory=Counter)
+    late_traces: int = 0
 
 
 class Stage(Stateful, Protocol):
@@ -118,6 +127,7 @@ class UserStage:
         )
         self.evictions = EvictionWindow(max_users)
         self.watermark_ms = _NEVER_MS
+        self.tracer = None if pack.shared is None else Tracer(pack.shared, VolumeSettings())
         definitions = {derived.name: derived.sql for derived in pack.pack.derived}
         parts: dict[str, RowPart] = {
             "features": self.features,
@@ -145,6 +155,7 @@ class UserStage:
             "alert_budget": self.alerting.budget.state(),
             "evictions": self.evictions.state(),
             "anomalies": self.anomalies.state(),
+            "traces": None if self.tracer is None else self.tracer.state(),
         }
         return self._state.snapshot(rest, full=full)
 
@@ -156,6 +167,8 @@ class UserStage:
         self.evictions.restore(entry(rest, "evictions", "stage"))
         if "anomalies" in rest:  # since there are models
             self.anomalies.restore(rest["anomalies"], self._models)
+        if self.tracer is not None and rest.get("traces"):  # since there are shared keys
+            self.tracer.restore(rest["traces"])
         return restored
 
     @property
@@ -182,6 +195,10 @@ class UserStage:
         result.rule_errors = held.errors
         moments = self._moments(batch, columns, held, watermarks)
         result.outputs.extend(self.alerting.outputs(moments, result.findings, result.shed))
+        if self.tracer is not None:
+            result.traces = self.tracer.traces(
+                columns.frame, columns.eligible, watermarks, self.watermark_ms
+            )
         self.watermark_ms = int(watermarks[-1])
         result.outputs.extend(self.alerting.close_due(self.watermark_ms))
         return result
@@ -250,11 +267,11 @@ class UserStage:
         limits = self.limiter.apply(frame, batch.times_ms, rows, fresh)
         frame = frame.hstack(limits.frame)
         for level in self.pack.event_derived:
-            frame = frame.with_columns(level)
+            frame = extend(frame, level)
         features = self.features.apply(frame, batch.times_ms, rows, fresh)
         frame = frame.hstack(features.frame)
         for level in self.pack.feature_derived:
-            frame = frame.with_columns(level)
+            frame = extend(frame, level)
         eligible = ~features.late
         anomalies = self.anomalies.apply(frame, batch.times_ms, rows, fresh, eligible, watermarks)
         frame = frame.hstack(anomalies.frame)

@@ -9,31 +9,40 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from detectors.anomaly import FixedModels, Models
+from detectors.shared_stage import SharedStage
 from detectors.stages import UserStage
 from detectors.state.blocks import DEFAULT_BLOCK_ROWS
 
 if TYPE_CHECKING:
     from detectors.compiled import CompiledPack
 
-__all__ = ["DEFAULT_MAX_USERS", "Topology"]
+__all__ = ["DEFAULT_MAX_SHARED_KEYS", "DEFAULT_MAX_USERS", "Topology"]
 
 DEFAULT_MAX_USERS: Final = 262_144
+DEFAULT_MAX_SHARED_KEYS: Final = 262_144
 
 
 @dataclass(frozen=True, slots=True)
 class Topology:
     """Makes the stages of a partition.
 
-    ``max_users`` bounds the keys of each partition; ``block_rows`` of them, a power of two, make a
-    block of a checkpoint. A new stage scores with no model until it is told to use one of
-    ``models``.
+    ``max_users`` and ``max_shared_keys`` bound the keys of each partition; ``block_rows`` of
+    them, a power of two, make a block of a checkpoint. A new stage scores with no model until it
+    is told to use one of ``models``.
     """
 
     pack: CompiledPack
     max_users: int = DEFAULT_MAX_USERS
     block_rows: int = DEFAULT_BLOCK_ROWS
     models: Models = field(default_factory=FixedModels)
+    max_shared_keys: int = DEFAULT_MAX_SHARED_KEYS
 
     def user_stage(self) -> UserStage:
         """A new, empty stage for one partition."""
         return UserStage(self.pack, self.max_users, self.block_rows, self.models)
+
+    def shared_stage(self) -> SharedStage | None:
+        """A new, empty stage of shared keys for one partition; None where the pack has none."""
+        if self.pack.shared is None:
+            return None
+        return SharedStage(self.pack, self.max_shared_keys, self.block_rows)

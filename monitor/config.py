@@ -50,6 +50,11 @@ class TopicSettings(_Section):
     feedback_events: str = Field(
         default="feedback-events", min_length=1, description="Feedback events, keyed by subject."
     )
+    traces: str = Field(
+        default="traces",
+        min_length=1,
+        description="Who touched which shared key: from the stage of users to that of shared keys.",
+    )
     alerts: str = Field(default="alerts", min_length=1, description="Alerts are published here.")
     decisions: str = Field(
         default="decisions", min_length=1, description="Decisions are published here."

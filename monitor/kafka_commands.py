@@ -7,7 +7,7 @@ import gc
 import logging
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -23,9 +23,11 @@ from monitor.health import Health, PortTakenError, serve_metrics
 from monitor.kafka.errors import KafkaShellError
 from monitor.kafka.library_logs import quiet_libraries
 from monitor.kafka.settings import WorkerSettings
+from monitor.kafka.stage_observer import StageObserver
 from monitor.kafka.topics import TopicNames
 from monitor.kafka.topics_command import TopicsTarget, topics_command
 from monitor.kafka.worker import Worker, stopped_by_signals
+from monitor.kafka.workers import Workers
 from monitor.metrics import Metrics
 from monitor.models.errors import ModelError
 from monitor.models.loading import RegistryModels
@@ -34,12 +36,14 @@ from monitor.options import ConfigOption, MetricsPortOption, PackOption
 from monitor.packs import load_pack
 from monitor.pipeline import PartitionPipeline, warm_up
 from monitor.settings_sources import ConfigurationError, load_settings
+from monitor.shared_pipeline import SharedPipeline
 from monitor.version import program_version
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
     from monitor.config import KafkaSettings, Settings
+    from monitor.failpoints import Failpoint
 
 __all__ = ["topics", "worker"]
 
@@ -105,13 +109,8 @@ async def _work(settings: Settings) -> None:
         delay_s=lambda time_ms: time.time() - time_ms / 1_000,
     )
 
-    def make_pipeline(partition: int) -> PartitionPipeline:
-        pipeline = PartitionPipeline(topology, worker_settings.topics.inputs)
-        metrics.watch_stage(partition, pipeline.stage)
-        return pipeline
-
     failpoint = failpoint_from(os.environ.get(FAILPOINT_VARIABLE, ""))
-    running = Worker(worker_settings, make_pipeline, metrics, failpoint)
+    running = Workers(_stages(worker_settings, topology, metrics, failpoint))
     health = Health(
         time.monotonic, lambda: "" if running.ready else "partitions are not assigned yet"
     )
@@ -128,8 +127,30 @@ async def _work(settings: Settings) -> None:
         await _until_signalled(running, background)
 
 
+def _stages(
+    settings: WorkerSettings, topology: Topology, metrics: Metrics, failpoint: Failpoint
+) -> list[Worker]:
+    """A worker for each stage of the topology."""
+
+    def users(partition: int) -> PartitionPipeline:
+        pipeline = PartitionPipeline(topology, settings.topics.inputs)
+        metrics.watch_stage(partition, pipeline.stage)
+        return pipeline
+
+    def shared(partition: int) -> SharedPipeline:
+        pipeline = SharedPipeline(topology, settings.topics.traces)
+        metrics.watch_stage(f"shared-{partition}", pipeline.stage)
+        return pipeline
+
+    workers = [Worker(settings, users, metrics, failpoint)]
+    if topology.pack.shared is not None:
+        of_shared = replace(settings, stage="shared")
+        workers.append(Worker(of_shared, shared, StageObserver(metrics, "shared"), failpoint))
+    return workers
+
+
 async def _until_signalled(
-    running: Worker, background: Sequence[Coroutine[None, None, None]]
+    running: Workers, background: Sequence[Coroutine[None, None, None]]
 ) -> None:
     """Run the worker until SIGTERM or SIGINT, and what goes on beside it as long."""
     tasks = [asyncio.create_task(work) for work in background]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import (
@@ -24,6 +25,7 @@ from detectors.events import EVENT_TYPES
 from detectors.incidents import Alert, IncidentUpdate, Output
 from detectors.pack import RuleSpec
 from detectors.pressure import BUILT_IN_RULES
+from detectors.shared_stage import SharedStage
 
 if TYPE_CHECKING:
     from detectors.pack import Pack
@@ -36,6 +38,7 @@ _CHUNK_BUCKETS: Final = (1, 10, 50, 100, 500, 1_000, 2_500, 5_000, 10_000, 25_00
 _PROCESSING_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 _DELAY_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800)
 _USER_KEYS: Final = "user"
+_SHARED_KEYS: Final = "shared"
 
 
 class Metrics:
@@ -59,9 +62,9 @@ class Metrics:
         self._delay_s = delay_s
         self._last_event_s = clock()
         self._rules: dict[str, RuleSpec] = {rule.id: rule for rule in pack.rules}
-        self._checkpoint_s: dict[int, float] = {}
-        self._stages: dict[int, weakref.ref[UserStage]] = {}
-        self._evicted: dict[int, tuple[int, int]] = {}
+        self._checkpoint_s: dict[int | str, float] = {}
+        self._stages: dict[int | str, weakref.ref[UserStage | SharedStage]] = {}
+        self._evicted: dict[int | str, tuple[int, int]] = {}
         ProcessCollector(namespace="floodwatch", registry=self.registry)
         Info("floodwatch_build", "What runs: version and pack.", registry=self.registry).info(
             {"version": version, "pack": pack.name, "pack_version": pack.version}
@@ -71,6 +74,7 @@ class Metrics:
         self._define_state()
         self._define_checkpoints()
         self._define_models()
+        self._define_traces()
         # Series exist from the start, so that "nothing yet" is 0 and not absent.
         for event_type in EVENT_TYPES:
             self._events.labels(event_type)
@@ -83,7 +87,10 @@ class Metrics:
             self._alerts.labels(about.id, about.severity, about.mode)
         for alone in ("champion", "challenger"):
             self._disagreements.labels(alone)
-        self._key_evictions.labels(_USER_KEYS)
+        for key_space in (_USER_KEYS, _SHARED_KEYS):
+            self._key_evictions.labels(key_space)
+        for key in () if pack.shared is None else pack.shared.keys:
+            self._traces.labels(key.name)
 
     def assigned(self, partitions: int) -> None:
         """This many partitions (of each input topic) are ours now; 0 while the group settles."""
@@ -93,11 +100,13 @@ class Metrics:
             self._held_back.clear()
             self._checkpoint_s.clear()
 
-    def chunk_received(self, topic: str, partition: int, records: int) -> None:
+    def chunk_received(self, topic: str, partition: int | str, records: int) -> None:
         """A chunk arrived."""
         self._chunk_records.observe(records)
 
-    def chunk_processed(self, partition: int, result: PipelineResult, elapsed_s: float) -> None:
+    def chunk_processed(
+        self, partition: int | str, result: PipelineResult, elapsed_s: float
+    ) -> None:
         """A partition made ``result`` in ``elapsed_s``, and its outputs are safe."""
         counts = result.counts
         self._processing.observe(elapsed_s)
@@ -116,6 +125,9 @@ class Metrics:
         self._anomalous.inc(counts.anomalous)
         for alone, count in counts.disagreed.items():
             self._disagreements.labels(alone).inc(count)
+        self._late_traces.inc(counts.late_traces)
+        for space, count in counts.touched.items():
+            self._traces.labels(space).inc(count)
         for feature, psi in counts.drift.items():
             self._drift.labels(feature, str(partition)).set(psi)
         self._count_outputs(result.outputs)
@@ -136,16 +148,16 @@ class Metrics:
         """An attempt to publish failed; it is repeated or the worker stops."""
         self._publish_failures.inc()
 
-    def lag(self, topic: str, partition: int, records: int) -> None:
+    def lag(self, topic: str, partition: int | str, records: int) -> None:
         """Records of an input partition that are not applied yet."""
         self._lag.labels(topic, str(partition)).set(records)
 
-    def held_back(self, topic: str, partition: int, events: int) -> None:
+    def held_back(self, topic: str, partition: int | str, events: int) -> None:
         """Events of an input partition that wait for other topics to catch up."""
         self._held_back.labels(topic, str(partition)).set(events)
 
     def checkpoint_written(
-        self, partition: int, *, elapsed_s: float, blocks: int, stored_bytes: int
+        self, partition: int | str, *, elapsed_s: float, blocks: int, stored_bytes: int
     ) -> None:
         """A checkpoint of a partition is valid, ``elapsed_s`` after its snapshot was taken."""
         self._checkpoints.inc()
@@ -154,7 +166,7 @@ class Metrics:
         self._checkpoint_bytes.inc(stored_bytes)
         self._checkpoint_s[partition] = self._clock()
 
-    def restored(self, partition: int, *, elapsed_s: float, rows: int, replayed: int) -> None:
+    def restored(self, partition: int | str, *, elapsed_s: float, rows: int, replayed: int) -> None:
         """A partition's state was restored in ``elapsed_s``."""
         self._restoring.observe(elapsed_s)
         self._restored_rows.inc(rows)
@@ -163,7 +175,7 @@ class Metrics:
         if stage is not None:  # what it evicted before was counted before
             self._evicted[partition] = (stage.keys.evicted, stage.incidents.evicted)
 
-    def watch_stage(self, partition: int, stage: UserStage) -> None:
+    def watch_stage(self, partition: int | str, stage: UserStage | SharedStage) -> None:
         """Show the size of a partition's state from now on, until the stage is gone."""
         self._stages[partition] = weakref.ref(stage)
         self._evicted[partition] = (0, 0)
@@ -186,14 +198,34 @@ class Metrics:
                 now = (stage.keys.evicted, stage.incidents.evicted)
                 before = self._evicted[partition]
                 self._evicted[partition] = now
-                self._key_evictions.labels(_USER_KEYS).inc(now[0] - before[0])
+                self._key_evictions.labels(_keys_of(stage)).inc(now[0] - before[0])
                 self._incident_evictions.inc(now[1] - before[1])
 
-    def _live_stages(self) -> Iterator[UserStage]:
+    def _live_stages(self, keys: str | None = None) -> Iterator[UserStage | SharedStage]:
+        """The stages that are there; only those whose keys are called ``keys``, if given."""
         for reference in list(self._stages.values()):
             stage = reference()
-            if stage is not None:
+            if stage is not None and keys in (None, _keys_of(stage)):
                 yield stage
+
+    def _rows(self, keys: str) -> int:
+        return sum(len(stage.keys) for stage in self._live_stages(keys))
+
+    def _capacity(self, keys: str) -> int:
+        return sum(stage.keys.capacity for stage in self._live_stages(keys))
+
+    def _define_traces(self) -> None:
+        self._traces = Counter(
+            "floodwatch_traces_total",
+            "Traces processed: a user touched a shared key.",
+            ["key_space"],
+            registry=self.registry,
+        )
+        self._late_traces = Counter(
+            "floodwatch_late_traces_total",
+            "Traces too old for every window of their key.",
+            registry=self.registry,
+        )
 
     def _define_input(self) -> None:
         registry, of_partition = self.registry, ["topic", "partition"]
@@ -337,17 +369,16 @@ class Metrics:
 
     def _define_state(self) -> None:
         registry, of_key_space = self.registry, ["key_space"]
-        Gauge(
-            "floodwatch_key_rows", "Keys kept in memory.", of_key_space, registry=registry
-        ).labels(_USER_KEYS).set_function(lambda: sum(len(s.keys) for s in self._live_stages()))
-        Gauge(
+        rows = Gauge("floodwatch_key_rows", "Keys kept in memory.", of_key_space, registry=registry)
+        capacity = Gauge(
             "floodwatch_key_rows_capacity",
             "Most keys kept in memory; beyond it keys are evicted.",
             of_key_space,
             registry=registry,
-        ).labels(_USER_KEYS).set_function(
-            lambda: sum(stage.keys.capacity for stage in self._live_stages())
         )
+        for keys in (_USER_KEYS, _SHARED_KEYS):
+            rows.labels(keys).set_function(partial(self._rows, keys))
+            capacity.labels(keys).set_function(partial(self._capacity, keys))
         Gauge(
             "floodwatch_open_incidents", "Incidents that are open.", registry=registry
         ).set_function(lambda: sum(len(stage.incidents) for stage in self._live_stages()))
@@ -406,3 +437,8 @@ class Metrics:
     def _oldest_checkpoint_age_s(self) -> float:
         times_s = list(self._checkpoint_s.values())
         return max(0.0, self._clock() - min(times_s)) if times_s else 0.0
+
+
+def _keys_of(stage: UserStage | SharedStage) -> str:
+    """What a stage keeps rows for, as the label of metrics."""
+    return _SHARED_KEYS if isinstance(stage, SharedStage) else _USER_KEYS

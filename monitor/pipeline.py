@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import polars as pl
 
 from detectors.batch import EventBatch
 from detectors.events import MAX_TIME_MS
@@ -14,6 +15,7 @@ from detectors.incidents import Alert, Decision, IncidentUpdate
 from detectors.state import Restored
 from monitor.checkpoint.contract import PipelineSnapshot
 from monitor.merge import Merger
+from monitor.trace_messages import Outgoing
 from monitor.wire import Decoder
 
 if TYPE_CHECKING:
@@ -66,6 +68,8 @@ class Counts:
     anomalous: int = 0
     disagreed: Counter[str] = field(default_factory=Counter)
     drift: dict[str, float] = field(default_factory=dict)
+    touched: Counter[str] = field(default_factory=Counter)
+    late_traces: int = 0
 
     def add(self, outputs: StageOutputs) -> None:
         """Count what a stage made of a batch."""
@@ -79,6 +83,8 @@ class Counts:
         self.anomalous += outputs.anomalous
         self.disagreed.update(outputs.disagreed)
         self.drift = outputs.drift or self.drift
+        self.touched.update(outputs.touched)
+        self.late_traces += outputs.late_traces
 
 
 @dataclass(slots=True)
@@ -88,7 +94,7 @@ class PipelineResult:
     ``applied`` maps each source to the next offset to read: everything below it is in the state
     and its outputs and dead letters are in a result. ``in_order`` is False where an event was
     taken after one that it should have preceded. ``watermark_ms`` is the newest event time seen
-    (None: none).
+    (None: none). ``traces`` go to the stage of shared keys.
     """
 
     outputs: list[Output] = field(default_factory=list)
@@ -97,6 +103,7 @@ class PipelineResult:
     in_order: bool = True
     counts: Counts = field(default_factory=Counts)
     watermark_ms: int | None = None
+    traces: Outgoing | None = None
 
     @property
     def alerts(self) -> list[Alert]:
@@ -165,7 +172,24 @@ class PartitionPipeline:
             result.outputs = stage_outputs.outputs
             result.counts.add(stage_outputs)
             result.watermark_ms = self.stage.watermark_ms
+            result.traces = self._outgoing(stage_outputs.traces)
         return result
+
+    def idle_traces(self) -> Outgoing | None:
+        """What to tell the stage of shared keys when there is nothing to do for the moment."""
+        tracer = self.stage.tracer
+        if tracer is None:
+            return None
+        made, newest_ms = tracer.made, self.stage.watermark_ms
+        return Outgoing(pl.DataFrame(), tracer.spaces, made, made, newest_ms, idle=True)
+
+    def _outgoing(self, traces: pl.DataFrame | None) -> Outgoing | None:
+        tracer = self.stage.tracer
+        if traces is None or tracer is None:
+            return None
+        made = tracer.made
+        start = made - len(traces)
+        return Outgoing(traces, tracer.spaces, start, made, self.stage.watermark_ms)
 
     @property
     def wanted_models(self) -> str:

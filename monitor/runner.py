@@ -2,7 +2,8 @@
 
 The same decoder, merge and stages as the Kafka worker, so the same records give the same outputs.
 Events are merged first and then divided among partitions by user; the outputs do not depend on
-how many partitions there are (unless a partition runs full and evicts).
+how many partitions there are (unless a partition runs full and evicts). What they say of shared
+keys goes to one stage.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import polars as pl
 
 from detectors.batch import EventBatch
 from detectors.keys import hash_strings
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     import numpy.typing as npt
-    import polars as pl
 
     from detectors.stages import StageOutputs
     from detectors.topology import Topology
@@ -44,6 +45,7 @@ class Runner:
         self.stages = [topology.user_stage() for _ in range(partitions)]
         for stage in self.stages:
             stage.use_models(topology.models.current.name)
+        self.shared = topology.shared_stage()
         self._sources = tuple(sources)
         self._merger = Merger(sources)
         self._decoder = Decoder(topology.pack.event_columns)
@@ -111,6 +113,8 @@ class Runner:
         result = PipelineResult(watermark_ms=watermark_ms)
         for stage in self.stages:
             self._note(result, stage.advance(watermark_ms))
+        if self.shared is not None:
+            self._note(result, self.shared.advance(watermark_ms))
         return result
 
     def _push(
@@ -121,18 +125,26 @@ class Runner:
 
     def _apply(self, frame: pl.DataFrame, result: PipelineResult) -> None:
         batch = EventBatch.of(frame)
+        traces: list[pl.DataFrame] = []
         if len(self.stages) == 1:
-            self._note(result, self.stages[0].process(batch))
+            traces += self._note(result, self.stages[0].process(batch))
         else:
             partition_of = hash_strings(batch.keys) % np.uint64(len(self.stages))
             for partition, stage in enumerate(self.stages):
                 rows = np.flatnonzero(partition_of == partition)
                 if len(rows):
-                    self._note(result, stage.process(EventBatch.of(frame[rows])))
+                    traces += self._note(result, stage.process(EventBatch.of(frame[rows])))
+        if self.shared is not None and traces:
+            together = traces[0]
+            if len(traces) > 1:
+                together = pl.concat(traces).sort("order_ms", maintain_order=True)
+            self._note(result, self.shared.process(together))
         newest_ms = max(stage.watermark_ms for stage in self.stages)
         result.watermark_ms = max(newest_ms, result.watermark_ms or newest_ms)
 
     @staticmethod
-    def _note(result: PipelineResult, outputs: StageOutputs) -> None:
+    def _note(result: PipelineResult, outputs: StageOutputs) -> list[pl.DataFrame]:
+        """Add what a stage gave to the result; returns its traces, if there are any."""
         result.outputs += outputs.outputs
         result.counts.add(outputs)
+        return [] if outputs.traces is None else [outputs.traces]

@@ -9,6 +9,7 @@ The blocks of a stage:
 
 - ``rows/N``: what is kept for the keys in rows ``N * block_rows`` and on, only rows in use (see
   ``detectors.state.rows``); it changes with every batch that touches one of these keys;
+- ``TABLE/N``: the same of another table of keys, where a stage has more than one;
 - ``incidents/N``: open incidents, at most 1,000 (see ``detectors.state.incidents``);
 - ``stage``: the rest (watermark, counters), some hundred bytes.
 

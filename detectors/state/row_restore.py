@@ -47,8 +47,14 @@ class RowRestore:
     """Takes row blocks in any order (``add``), then the counters of the key table (``finish``)."""
 
     def __init__(
-        self, saved: Layout, own: Layout, keys: KeyTable, parts: Mapping[str, RowPart]
+        self,
+        saved: Layout,
+        own: Layout,
+        keys: KeyTable,
+        parts: Mapping[str, RowPart],
+        table: str = "rows",
     ) -> None:
+        self._table = table
         self._keys = keys
         self._parts = parts
         self._targets = {
@@ -84,7 +90,7 @@ class RowRestore:
         return self._rows <= self._keys.capacity
 
     def add(self, block: StateBlock) -> None:
-        """Take over one block ``rows/N``.
+        """Take over one block ``NAME/N``.
 
         Raises:
             StateError: the block is not of this state or came twice, an array is missing or of
@@ -118,11 +124,11 @@ class RowRestore:
             StateError: blocks are missing, or keys and counters contradict each other.
         """
         if self._missing:
-            shown = ", ".join(f"rows/{number}" for number in sorted(self._missing)[:5])
+            shown = ", ".join(f"{self._table}/{number}" for number in sorted(self._missing)[:5])
             raise StateError(
                 f"{len(self._missing)} of {-(-self._rows // self._block_rows)} blocks of rows "
                 f"are missing: {shown}",
-                where="rows",
+                where=self._table,
                 hint="without them the state is not that of any moment: use another checkpoint",
             )
         if not self.fits:
@@ -130,7 +136,8 @@ class RowRestore:
         try:
             self._keys.restore(self._key_arrays, counters)
         except (KeyError, ValueError) as error:
-            raise StateError(f"the key table cannot be rebuilt: {error}", where="rows") from error
+            message = f"the key table cannot be rebuilt: {error}"
+            raise StateError(message, where=self._table) from error
         for component in self._parts.values():
             component.complete_rows(slice(0, len(self._keys)))
         complete = self.fits and self._same and self._block_rows == self._keys.block_rows

@@ -33,17 +33,22 @@ _KEYS: Final = "keys"
 
 
 class RowState:
-    """The rows of a stage: their key table, and the parts with arrays over them.
+    """Rows of a stage: their key table, and the parts with arrays over them.
 
-    ``definitions`` are the pack's derived columns, name to SQL.
+    ``definitions`` are the pack's derived columns, name to SQL. Blocks are called ``NAME/N``.
     """
 
     def __init__(
-        self, keys: KeyTable, parts: Mapping[str, RowPart], definitions: Mapping[str, str]
+        self,
+        keys: KeyTable,
+        parts: Mapping[str, RowPart],
+        definitions: Mapping[str, str] | None = None,
+        name: str = "rows",
     ) -> None:
+        self.name = name
         self._keys = keys
         self._parts = dict(parts)
-        self._definitions = {name: plain_sql(sql) for name, sql in definitions.items()}
+        self._definitions = {name: plain_sql(sql) for name, sql in (definitions or {}).items()}
         self._fields: list[Layout] | None = None
 
     @property
@@ -76,14 +81,14 @@ class RowState:
     def names(self) -> list[str]:
         """The blocks that there are now."""
         blocks = -(-len(self._keys) // self._keys.block_rows)
-        return [f"rows/{number}" for number in range(blocks)]
+        return [f"{self.name}/{number}" for number in range(blocks)]
 
     def copy(self, *, full: bool) -> list[StateBlock]:
         """Copies of all blocks, or of those touched since the last such call."""
         size, used = self._keys.block_rows, len(self._keys)
         numbers = np.arange(-(-used // size)) if full else self._keys.take_dirty()
         whole = numbers[numbers < used // size]
-        blocks = [StateBlock(f"rows/{number}", {}) for number in numbers.tolist()]
+        blocks = [StateBlock(f"{self.name}/{number}", {}) for number in numbers.tolist()]
         for name, array in self._arrays().items():
             in_blocks = array[: used - used % size].reshape(used // size, size, *array.shape[1:])
             # One allocation for all: the system hands out large ones in large pages.
@@ -96,7 +101,7 @@ class RowState:
 
     def restoring(self, layout: Layout) -> RowRestore:
         """What takes over the row blocks of a state with ``layout``."""
-        return RowRestore(layout, self.layout(), self._keys, self._parts)
+        return RowRestore(layout, self.layout(), self._keys, self._parts, self.name)
 
     def _arrays(self) -> dict[str, Array]:
         arrays = {f"{_KEYS}.{name}": array for name, array in self._keys.row_arrays.items()}

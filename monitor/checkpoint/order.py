@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["METADATA_BYTES", "Progress", "TakenOrder", "parse_committed"]
 
 METADATA_BYTES: Final = 4_096  # Kafka's offset.metadata.max.bytes, by default
-_FORMAT: Final = 2
-_READ_FORMATS: Final = (1, _FORMAT)  # 1: before there were models to switch between
+_FORMAT: Final = 3
+_READ_FORMATS: Final = (1, 2, _FORMAT)
+"""1: before there were models to switch between; 2: before runs had names."""
 _MAX_SWITCHES: Final = 2
 _ROOM_BYTES: Final = 500  # for what is not cuts
 
@@ -41,6 +42,7 @@ class _Metadata(msgspec.Struct, frozen=True, kw_only=True):
     published: int
     cuts: str
     switches: tuple[tuple[int, str], ...] = ()
+    lineage: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,8 @@ class Progress:
 
     ``checkpoint`` is the id of the checkpoint at ``position``, None before the first one.
     ``cuts`` follow it in order; what lies before ``published`` has been published. ``switches``
-    are the models that were taken to from then on, each with how many cuts precede it.
+    are the models that were taken to from then on, each with how many cuts precede it. ``lineage``
+    names the run since the partition last started without state.
     """
 
     position: Position
@@ -57,12 +60,14 @@ class Progress:
     published: Position | None = None
     cuts: tuple[Position, ...] = ()
     switches: tuple[tuple[int, str], ...] = ()
+    lineage: str | None = None
 
 
 class TakenOrder:
     """The cuts since the newest valid checkpoint, and what of it is published."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, lineage: str = "") -> None:
+        self.lineage = progress.lineage or lineage
         self.base: dict[str, int] = dict(progress.position)
         self.checkpoint = progress.checkpoint
         self._published: dict[str, int] = dict(progress.published or {})
@@ -141,6 +146,7 @@ class TakenOrder:
                 published=max(0, self._published.get(source, base) - base),
                 cuts=self._encoded(source),
                 switches=tuple(self._switches),
+                lineage=self.lineage or None,
             )
             text = msgspec.json.encode(metadata).decode()
             if len(text) > METADATA_BYTES:
@@ -170,7 +176,9 @@ def parse_committed(committed: Mapping[str, CommittedOffset]) -> Progress:
     if not found:
         return Progress(position)
     cuts = {source: _cuts(source, position[source], m.cuts) for source, m in found.items()}
-    alike = {(m.checkpoint, len(cuts[source]), m.switches) for source, m in found.items()}
+    alike = {
+        (m.checkpoint, len(cuts[source]), m.switches, m.lineage) for source, m in found.items()
+    }
     same = len(alike) == 1
     if not same or len(found) != len(committed):
         described = "; ".join(
@@ -189,6 +197,7 @@ def parse_committed(committed: Mapping[str, CommittedOffset]) -> Progress:
         published={source: position[source] + m.published for source, m in found.items()},
         cuts=tuple(dict(zip(cuts, ends, strict=True)) for ends in zip(*cuts.values(), strict=True)),
         switches=metadata.switches,
+        lineage=metadata.lineage,
     )
 
 

@@ -164,7 +164,7 @@ class PartitionCheckpoints:
             rows = restored.rows
             for sentence in restored.dropped:
                 _log.warning("partition %d: %s", self.partition, sentence)
-        self._order = TakenOrder(progress)
+        self._order = TakenOrder(progress, f"{self.generation}-{self._writer}")
         self._bounds, self._published_bounds = _bounds(progress)
         self._switches = [
             (progress.cuts[cuts - 1] if cuts else progress.position, models)
@@ -240,6 +240,11 @@ class PartitionCheckpoints:
             return None
         self._order.switched(wanted)
         return wanted
+
+    @property
+    def lineage(self) -> str:
+        """The name of the run of this partition since it last started without state."""
+        return self._order.lineage
 
     def begins(self, source: str, offset: int) -> None:
         """Note that ``source``, of which nothing was committed, has its first record here."""

@@ -58,9 +58,9 @@ def build_app(
     """
     register_scheme()
     app = WorkerApp(
-        settings.group,
+        settings.stage_group,
         broker=";".join(f"{SCHEME}://{broker}" for broker in settings.brokers),
-        broker_client_id=f"floodwatch-{settings.group}",
+        broker_client_id=f"floodwatch-{settings.stage_group}",
         broker_heartbeat_interval=settings.heartbeat_interval_s,
         broker_request_timeout=settings.request_timeout_s,
         broker_rebalance_timeout=settings.rebalance_timeout_s,
@@ -84,7 +84,7 @@ def build_app(
         web_enabled=False,
     )
     app.chunking = Chunking(
-        frozenset(settings.topics.inputs), settings.max_chunk_records, settings.fetch_wait_ms
+        frozenset(settings.inputs), settings.max_chunk_records, settings.fetch_wait_ms
     )
     app.block_table = BlockTable(
         app,
@@ -96,7 +96,7 @@ def build_app(
         standby_buffer_size=1,
     )
     app.tables.add(app.block_table)
-    for topic in settings.topics.inputs:
+    for topic in settings.inputs:
         _add_agent(app, topic, receive)
     return app
 

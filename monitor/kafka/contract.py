@@ -7,6 +7,7 @@ from typing import Protocol
 
 from monitor.checkpoint.contract import Position, Restorable
 from monitor.pipeline import PipelineResult, RecordChunk
+from monitor.trace_messages import Outgoing
 
 __all__ = ["Pipeline"]
 
@@ -27,6 +28,9 @@ class Pipeline(Restorable, Protocol):
 
     def use_models(self, name: str) -> None:
         """Score with the models of this name from the next event on."""
+
+    def idle_traces(self) -> Outgoing | None:
+        """What to tell the stage of shared keys when there is nothing to do for the moment."""
 
     def push(self, chunk: RecordChunk) -> None:
         """Decode and buffer."""

@@ -13,12 +13,14 @@ from monitor.cloudevents import (
     encode_event,
     incident_event,
 )
+from monitor.trace_messages import encode_traces
 
 if TYPE_CHECKING:
     from monitor.kafka.topics import TopicNames
     from monitor.pipeline import PipelineResult
+    from monitor.trace_messages import Outgoing
 
-__all__ = ["OutboundMessage", "finding_messages"]
+__all__ = ["OutboundMessage", "finding_messages", "trace_messages"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,16 @@ def finding_messages(
         for decision in result.decisions
     ]
     return messages
+
+
+def trace_messages(
+    outgoing: Outgoing, *, topic: str, partition: int, lineage: str, targets: int
+) -> list[OutboundMessage]:
+    """The traces of a step of ``partition``: a message for each of ``targets`` partitions."""
+    values = encode_traces(outgoing, partition, lineage, targets)
+    return [
+        OutboundMessage(topic, None, value, partition=target) for target, value in enumerate(values)
+    ]
 
 
 def _message(topic: str, key: str, event: CloudEvent) -> OutboundMessage:

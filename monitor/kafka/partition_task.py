@@ -12,7 +12,7 @@ from faust.types import TP
 
 from monitor.checkpoint.errors import CheckpointError, FencedError
 from monitor.kafka.dlq import dead_letter_message
-from monitor.kafka.outbound import OutboundMessage, finding_messages
+from monitor.kafka.outbound import OutboundMessage, finding_messages, trace_messages
 from monitor.kafka.source_buffer import SourceBuffer
 from monitor.pipeline import RecordChunk
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from monitor.kafka.publisher import Publisher
     from monitor.kafka.settings import WorkerSettings
     from monitor.pipeline import PipelineResult
+    from monitor.trace_messages import Outgoing
 
 __all__ = ["Feed", "PartitionTask"]
 
@@ -72,6 +73,7 @@ class PartitionTask:
         publisher: Publisher,
         settings: WorkerSettings,
         observer: WorkerObserver,
+        partitions: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.partition = partition = checkpoints.partition
@@ -82,10 +84,12 @@ class PartitionTask:
         self._checkpoints = checkpoints
         self._settings = settings
         self._observer = observer
+        self._partitions = partitions
         self._clock = clock
         self._sources = {
-            topic: SourceBuffer(TP(topic, partition), clock()) for topic in settings.topics.inputs
+            topic: SourceBuffer(TP(topic, partition), clock()) for topic in settings.inputs
         }
+        self._said_idle = False
         self._early: list[Chunk] = []
         self._restored = False
         self._wake = asyncio.Event()
@@ -176,6 +180,7 @@ class PartitionTask:
                 moved = await self._process()
                 await self._keep_checkpoints()
                 if not moved:
+                    await self._say_idle()
                     await self._wait_for_work()
             await self._checkpoints.finish()
         except FencedError as error:
@@ -208,6 +213,19 @@ class PartitionTask:
             async with asyncio.timeout(timeout_s):
                 await self._wake.wait()
 
+    async def _say_idle(self) -> None:
+        """Tell the stage of shared keys, once, that it need not wait for this partition."""
+        if self._said_idle or self._checkpoints.bound is not None:
+            return
+        waiting = any(self._waiting(source) for source in self._sources.values())
+        if waiting or len(self._idle_sources()) < len(self._sources):
+            return
+        self._said_idle = True
+        outgoing = self._pipeline.idle_traces()
+        if outgoing is not None:
+            await self._checkpoints.commit_order()
+            await self._publisher.publish(self._trace_messages(outgoing))
+
     def _push(self) -> None:
         """Decode what has arrived, up to about one ``process`` ahead per source."""
         for topic, source in self._sources.items():
@@ -237,6 +255,7 @@ class PartitionTask:
             await self._require_reachable(bound)
         self._release_held()
         if moved or messages:
+            self._said_idle = False
             if not suppressing:  # it was counted when it was published
                 self._observer.chunk_processed(self.partition, result, elapsed_s)
                 for letter in result.dead_letters:
@@ -273,7 +292,18 @@ class PartitionTask:
                     names=names,
                 )
             )
+        if result.traces is not None:
+            messages += self._trace_messages(result.traces)
         return messages
+
+    def _trace_messages(self, outgoing: Outgoing) -> list[OutboundMessage]:
+        return trace_messages(
+            outgoing,
+            topic=self._settings.topics.traces,
+            partition=self.partition,
+            lineage=self._checkpoints.lineage,
+            targets=self._partitions,
+        )
 
     def _idle_sources(self) -> list[str]:
         before_s = self._clock() - self._settings.merge_wait_ms / 1000.0

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from monitor.checkpoint.partition import CheckpointSettings
 from monitor.kafka.errors import WorkerError
 from monitor.kafka.topics import TopicNames
 
-__all__ = ["WorkerSettings"]
+__all__ = ["StageName", "WorkerSettings"]
+
+StageName: TypeAlias = Literal["users", "shared"]
 
 _SHORTEST_SESSION_S = 6.0  # the broker's group.min.session.timeout.ms
 
@@ -17,7 +20,8 @@ _SHORTEST_SESSION_S = 6.0  # the broker's group.min.session.timeout.ms
 class WorkerSettings:
     """How one worker process reads, merges and publishes. Raises WorkerError on a bad value.
 
-    ``brokers`` are ``host:port``. ``group`` is the consumer group, and the Faust app's id.
+    ``brokers`` are ``host:port``. ``group`` is the consumer group, and the Faust app's id; each
+    ``stage`` after that of users has one of its own, named after it.
     ``instance_id`` makes the membership static: a worker that comes back under the same id
     within the session timeout gets its partitions back without a rebalance.
 
@@ -34,6 +38,7 @@ class WorkerSettings:
 
     brokers: tuple[str, ...] = ("127.0.0.1:9092",)
     group: str = "floodwatch"
+    stage: StageName = "users"
     instance_id: str | None = None
     topics: TopicNames = field(default_factory=TopicNames)
     event_source: str = "/floodwatch"
@@ -61,6 +66,16 @@ class WorkerSettings:
     publish_timeout_s: float = 60.0
     publish_attempts: int = 5
     publish_backoff_s: float = 0.2
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The co-partitioned topics that the stage reads."""
+        return self.topics.inputs if self.stage == "users" else (self.topics.traces,)
+
+    @property
+    def stage_group(self) -> str:
+        """The consumer group of the stage."""
+        return self.group if self.stage == "users" else self.topics.group_of(self.group, self.stage)
 
     def __post_init__(self) -> None:
         if not self.brokers:

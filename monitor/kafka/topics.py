@@ -48,6 +48,7 @@ _INPUT: Final = {
     "retention.ms": str(7 * _DAY_MS),
     "message.timestamp.type": "LogAppendTime",
 }
+_TRACES: Final = {"cleanup.policy": "delete", "retention.ms": str(_DAY_MS)}
 _OUTPUT: Final = {"compression.type": "gzip"}
 _ALERTS: Final = {**_OUTPUT, "cleanup.policy": "delete", "retention.ms": str(30 * _DAY_MS)}
 _COMPACTED: Final = {
@@ -81,6 +82,7 @@ class TopicNames:
     generation_events: str = "generation-events"
     sharing_events: str = "sharing-events"
     feedback_events: str = "feedback-events"
+    traces: str = "traces"
     alerts: str = "alerts"
     decisions: str = "decisions"
     incidents: str = "incidents"
@@ -105,6 +107,15 @@ class TopicNames:
     def checkpoints(group: str) -> str:
         """Where a consumer group keeps its state: Faust's name for the table's changelog."""
         return f"{group}-checkpoints-changelog"
+
+    def all_checkpoints(self, group: str) -> tuple[str, ...]:
+        """Where the stages keep their state."""
+        return (self.checkpoints(group), self.checkpoints(self.group_of(group, "shared")))
+
+    @staticmethod
+    def group_of(group: str, stage: str) -> str:
+        """The consumer group of a stage after that of users."""
+        return f"{group}-{stage}"
 
     def dead_letters(self, topic: str) -> str:
         """Where records of the input ``topic`` go that cannot be used."""
@@ -165,12 +176,14 @@ def declare_topics(
     """
     by_name = {
         **dict.fromkeys(names.inputs, (partitions, _INPUT)),
+        names.traces: (partitions, _TRACES),
         names.alerts: (partitions, _ALERTS),
         names.decisions: (partitions, {**_COMPACTED, "retention.ms": str(30 * _DAY_MS)}),
         names.incidents: (partitions, {**_COMPACTED, "retention.ms": str(90 * _DAY_MS)}),
-        names.checkpoints(group): (partitions, _CHECKPOINTS),
-        **{names.dead_letters(name): (1, _DEAD_LETTERS) for name in names.inputs},
+        **dict.fromkeys(names.all_checkpoints(group), (partitions, _CHECKPOINTS)),
+        **{names.dead_letters(name): (1, _DEAD_LETTERS) for name in (*names.inputs, names.traces)},
     }
+    equal = {*names.inputs, names.traces, *names.all_checkpoints(group)}
     durable = {"min.insync.replicas": "2"} if replication_factor >= 3 else {}
     return tuple(
         TopicSpec(
@@ -178,7 +191,7 @@ def declare_topics(
             count,
             {**configuration, **durable},
             replication_factor,
-            co_partitioned=name in names.inputs or name == names.checkpoints(group),
+            co_partitioned=name in equal,
         )
         for name, (count, configuration) in by_name.items()
     )
@@ -227,8 +240,8 @@ def check_topics(brokers: Sequence[str], specs: Iterable[TopicSpec]) -> tuple[To
 def require_topics(brokers: Sequence[str], names: TopicNames, group: str = DEFAULT_GROUP) -> int:
     """The partition count of the inputs; raises TopicsError unless a worker can run.
 
-    Every topic must exist, and the inputs and the checkpoints of ``group`` must have one
-    partition count, whichever it is: partition n of each of them is about the same users.
+    Every topic must exist, and the inputs, the traces and the checkpoints of ``group`` must have
+    one partition count, whichever it is: partition n of the inputs is about the same users.
     """
     statuses = check_topics(brokers, declare_topics(names, group=group))
     missing = [status.name for status in statuses if status.state == "missing"]
@@ -237,7 +250,7 @@ def require_topics(brokers: Sequence[str], names: TopicNames, group: str = DEFAU
             f"topics missing on {', '.join(brokers)}: {', '.join(missing)}; "
             "make them with 'floodwatch topics create'"
         )
-    equal = {*names.inputs, names.checkpoints(group)}
+    equal = {*names.inputs, names.traces, *names.all_checkpoints(group)}
     counts = {s.name: s.partitions for s in statuses if s.name in equal}
     if len(set(counts.values())) != 1:
         listed = ", ".join(f"{name} has {count}" for name, count in counts.items())

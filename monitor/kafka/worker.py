@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from monitor.checkpoint.partition import CheckpointContext, PartitionCheckpoints
 from monitor.failpoints import no_failpoint
@@ -35,6 +35,13 @@ __all__ = ["Worker", "run_worker", "stopped_by_signals"]
 _log = logging.getLogger(__name__)
 
 _REPORT_INTERVAL_S: Final = 1.0
+
+
+class Stoppable(Protocol):
+    """What a signal stops."""
+
+    def stop(self) -> None:
+        """Ask it to finish. Callable from any thread."""
 
 
 class Worker:
@@ -77,9 +84,9 @@ class Worker:
 
         Either way the partitions are given back; what was not acknowledged is not committed.
         """
-        brokers, group = self._settings.brokers, self._settings.group
+        brokers, group = self._settings.brokers, self._settings.stage_group
         names = self._settings.topics
-        partitions = await asyncio.to_thread(require_topics, brokers, names, group)
+        partitions = await asyncio.to_thread(require_topics, brokers, names, self._settings.group)
         if self._stop_requested:
             return
         _log.info("group %s starts on %s, %d partitions", group, ",".join(brokers), partitions)
@@ -108,6 +115,7 @@ class _Session:
         failpoint: Failpoint,
     ) -> None:
         self._settings = settings
+        self._partitions = partitions
         self._make_pipeline = make_pipeline
         self._observer = observer
         self._loop = asyncio.get_running_loop()
@@ -116,9 +124,7 @@ class _Session:
         self._publisher = Publisher(self._app.producer, settings, observer)
         self._checkpoints = CheckpointContext(
             blocks=KafkaBlocks(self._app.block_table, self._publisher),
-            offsets=GroupOffsets(
-                self._app.consumer, settings.topics.inputs, settings.publish_timeout_s
-            ),
+            offsets=GroupOffsets(self._app.consumer, settings.inputs, settings.publish_timeout_s),
             observer=observer,
             settings=settings.checkpoint,
             failpoint=failpoint,
@@ -227,6 +233,7 @@ class _Session:
             publisher=self._publisher,
             settings=self._settings,
             observer=self._observer,
+            partitions=self._partitions,
         )
 
     async def _finish(self) -> bool:
@@ -275,7 +282,7 @@ def run_worker(
 
 
 @contextmanager
-def stopped_by_signals(worker: Worker) -> Iterator[None]:
+def stopped_by_signals(worker: Stoppable) -> Iterator[None]:
     """SIGTERM and SIGINT stop the worker: it flushes, commits and leaves the group.
 
     For the main thread, in the event loop that runs the worker.

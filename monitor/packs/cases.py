@@ -12,13 +12,16 @@ from detectors.batch import EventBatch
 from detectors.compiled import CompiledPack, compile_pack
 from detectors.errors import near_match
 from detectors.incidents import Alert
+from detectors.pack import SEGMENT_SPACE, USER_SPACE
+from detectors.rules import Rules
+from detectors.shared_stage import SharedStage
 from detectors.stages import StageOutputs, UserStage
 from monitor.packs.steps import misfit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from detectors.pack import Pack, RuleCase, RuleSpec
+    from detectors.pack import FeatureSpec, Pack, RuleCase, RuleSpec
     from detectors.rules import Condition, Rule
 
 __all__ = ["CaseResult", "check_pack"]
@@ -62,44 +65,86 @@ def check_pack(pack: Pack) -> tuple[CaseResult, ...]:
 def _by_columns(
     compiled: CompiledPack, index: int, case: RuleCase, given: Mapping[str, Any]
 ) -> CaseResult:
-    rule = compiled.rules.rules[index]
-    problem = _unusable(compiled, given)
+    family = _family(compiled, compiled.pack.rules[index])
+    rule = family.rule
+    problem = _unusable(family.schema, given)
     if problem:
         return _broken(rule.spec, case, problem)
-    frame = _one_row(compiled, given)
-    held = compiled.rules.held(frame, np.ones(1, dtype=np.bool_))
+    frame = _one_row(family, given)
+    held = Rules([rule]).held(frame, np.ones(1, dtype=np.bool_))
     if rule.spec.id in held.errors:
         return _broken(rule.spec, case, held.errors[rule.spec.id])
-    fired = bool((held.rules == index).any())
+    fired = bool(len(held.rules))
     evidence = rule.evidence(frame.select(sorted(rule.when.columns)).row(0, named=True))
     return _result(rule, case, fired, evidence)
 
 
-def _unusable(compiled: CompiledPack, given: Mapping[str, Any]) -> str:
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """A rule with the columns that rules of its key space can read, and how they are derived.
+
+    ``counted`` columns are 0 where nothing happened, ``flags`` are false.
+    """
+
+    rule: Rule
+    schema: Mapping[str, pl.DataType]
+    levels: tuple[tuple[pl.Expr, ...], ...]
+    derived: frozenset[str]
+    counted: frozenset[str]
+    flags: frozenset[str]
+
+
+def _family(compiled: CompiledPack, spec: RuleSpec) -> _Family:
+    flags = frozenset(compiled.limits.columns)
+    pack, shared = compiled.pack, compiled.shared
+    derived = [derived.name for derived in pack.derived]
+    levels = (*compiled.event_derived, *compiled.feature_derived)
+    counted = _counted(pack.features)
+    if spec.key == USER_SPACE:
+        rules, schema = compiled.rules, compiled.schema
+    elif spec.key == SEGMENT_SPACE or shared is None or pack.shared is None:
+        assert shared is not None
+        rules, schema, levels, derived = shared.segment_rules, shared.segment_schema, (), []
+        counted, flags = frozenset(), frozenset()
+    else:
+        rules, schema, levels = shared.rules[spec.key], shared.schema, (*levels, *shared.derived)
+        derived += [derived.name for derived in pack.shared.derived]
+        counted |= _counted(pack.shared.features)
+    rule = next(rule for rule in rules.rules if rule.spec.id == spec.id)
+    return _Family(rule, schema, levels, frozenset(derived), counted, flags)
+
+
+def _counted(features: Iterable[FeatureSpec]) -> frozenset[str]:
+    return frozenset(
+        f"{feature.name}_{window}"
+        for feature in features
+        if feature.kind != "gap"
+        for window in feature.windows
+    )
+
+
+def _unusable(schema: Mapping[str, pl.DataType], given: Mapping[str, Any]) -> str:
     """What is wrong with the columns that a case gives; empty where nothing is."""
     for name, value in given.items():
-        if name not in compiled.schema:
-            hint = near_match(name, compiled.schema) or "see `floodwatch rules columns`"
+        if name not in schema:
+            hint = near_match(name, schema) or "see `floodwatch rules columns`"
             return f"no column {name!r} ({hint})"
-        wrong = misfit(value, compiled.schema[name])
+        wrong = misfit(value, schema[name])
         if wrong:
             return f"{name}: {wrong}"
     return ""
 
 
-def _one_row(compiled: CompiledPack, given: Mapping[str, Any]) -> pl.DataFrame:
+def _one_row(family: _Family, given: Mapping[str, Any]) -> pl.DataFrame:
     """One row of every column: as given, derived from that, or 0, false or null."""
-    derived = {spec.name for spec in compiled.pack.derived}
-    row: dict[str, object] = {name: None for name in compiled.schema if name not in derived}
-    row |= dict.fromkeys(compiled.limits.columns, False)
-    for feature in compiled.pack.features:
-        if feature.kind != "gap":
-            row |= {f"{feature.name}_{window}": 0.0 for window in feature.windows}
+    row: dict[str, object] = {name: None for name in family.schema if name not in family.derived}
+    row |= dict.fromkeys(family.flags, False)
+    row |= dict.fromkeys(family.counted, 0.0)
     row |= given
     frame = pl.DataFrame(
-        {name: pl.Series([row[name]], dtype=compiled.schema[name], strict=False) for name in row}
+        {name: pl.Series([row[name]], dtype=family.schema[name], strict=False) for name in row}
     )
-    for level in (*compiled.event_derived, *compiled.feature_derived):
+    for level in family.levels:
         frame = frame.with_columns(
             expression for expression in level if expression.meta.output_name() not in given
         )
@@ -107,7 +152,7 @@ def _one_row(compiled: CompiledPack, given: Mapping[str, Any]) -> pl.DataFrame:
 
 
 def _by_events(compiled: CompiledPack, index: int, case: RuleCase) -> CaseResult:
-    rule = compiled.rules.rules[index]
+    rule = _family(compiled, compiled.pack.rules[index]).rule
     played = _play(compiled, case)
     if rule.spec.id in played.rule_errors:
         return _broken(rule.spec, case, played.rule_errors[rule.spec.id])
@@ -118,7 +163,12 @@ def _by_events(compiled: CompiledPack, index: int, case: RuleCase) -> CaseResult
 
 
 def _play(compiled: CompiledPack, case: RuleCase) -> StageOutputs:
-    return UserStage(compiled, _MAX_USERS).process(EventBatch.from_rows(case.events))
+    played = UserStage(compiled, _MAX_USERS).process(EventBatch.from_rows(case.events))
+    if played.traces is not None:
+        shared = SharedStage(compiled, _MAX_USERS).process(played.traces)
+        played.outputs += shared.outputs
+        played.rule_errors |= shared.rule_errors
+    return played
 
 
 def _alerts(played: StageOutputs) -> Iterator[Alert]:

@@ -15,7 +15,7 @@ from detectors.errors import ExpressionError, PackError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from detectors.pack import Pack
+    from detectors.pack import Pack, SharedSpec
     from monitor.packs.document import EntryPath
     from monitor.packs.problems import Problem
     from monitor.packs.source import PackSource
@@ -69,7 +69,10 @@ def _sql_path(pack: Pack, entry: _Entry, sql: str) -> EntryPath:
     """The key of the entry that holds the SQL."""
     match entry.path:
         case ("features", int(index)):
-            return (*entry.path, "of" if pack.features[index].of == sql else "where")
+            shared = pack.shared.features if pack.shared and entry.file == "shared" else None
+            return (*entry.path, "of" if (shared or pack.features)[index].of == sql else "where")
+        case ("keys" | "segments", int()):
+            return (*entry.path, "where")
         case ("derived", int()):
             return (*entry.path, "sql")
         case ("rules", int()):
@@ -93,6 +96,10 @@ def _entry(pack: Pack, whole: Pack, error: PackError) -> _Entry:
                 frozenset(),
                 replace(pack, rules=tuple(r for r in pack.rules if r.id != name)),
             )
+        case "shared" | "segment":
+            return _shared_entry(pack, whole, error)
+        case "derived" | "feature" if _is_shared(whole, kind, name):
+            return _shared_entry(pack, whole, error)
         case "derived":
             return _Entry(
                 "features",
@@ -110,6 +117,51 @@ def _entry(pack: Pack, whole: Pack, error: PackError) -> _Entry:
             raise error
 
 
+def _is_shared(whole: Pack, kind: str, name: str) -> bool:
+    """Whether an entry is one of ``shared.yaml``, not of ``features.yaml``."""
+    if whole.shared is None:
+        return False
+    own, shared = (
+        {entry.name for entry in (pack.derived if kind == "derived" else pack.features)}
+        for pack in (whole, whole.shared)
+    )
+    name = name.removeprefix("column ")
+    if kind == "feature" and name not in own | shared:  # it names a column
+        return name in {c for feature in shared for c in _columns(feature, whole.shared)}
+    return name in shared and name not in own
+
+
+def _shared_entry(pack: Pack, whole: Pack, error: PackError) -> _Entry:
+    """An entry of ``shared.yaml``."""
+    assert pack.shared is not None
+    assert whole.shared is not None
+    name = error.where.rpartition(" ")[2]
+    shared = pack.shared
+    if error.where.startswith("shared key "):
+        kept = replace(shared, keys=tuple(key for key in shared.keys if key.name != name))
+        path: EntryPath = ("keys", [key.name for key in whole.shared.keys].index(name))
+        gone: frozenset[str] = frozenset()
+    elif error.where.startswith("segment "):
+        segments = tuple(part for part in shared.segments if part.name != name)
+        kept = replace(shared, segments=segments)
+        path = ("segments", [part.name for part in whole.shared.segments].index(name))
+        gone = frozenset()
+    elif error.where.startswith("derived "):
+        kept = replace(shared, derived=tuple(d for d in shared.derived if d.name != name))
+        path = ("derived", [derived.name for derived in whole.shared.derived].index(name))
+        gone = frozenset({name})
+    else:
+        name = next(
+            f.name
+            for f in reversed(shared.features)
+            if f.name == name or name in _columns(f.name, whole.shared)
+        )
+        kept = replace(shared, features=tuple(f for f in shared.features if f.name != name))
+        path = ("features", [feature.name for feature in whole.shared.features].index(name))
+        gone = _columns(name, whole.shared)
+    return _Entry("shared", path, gone, replace(pack, shared=kept))
+
+
 def _feature_entry(pack: Pack, whole: Pack, name: str) -> _Entry:
     if name.startswith("column "):
         column = name.removeprefix("column ")
@@ -122,7 +174,7 @@ def _feature_entry(pack: Pack, whole: Pack, name: str) -> _Entry:
     )
 
 
-def _columns(name: str, pack: Pack) -> frozenset[str]:
+def _columns(name: str, pack: Pack | SharedSpec) -> frozenset[str]:
     """Every column that a feature of this name can give."""
     parts = ("", "_mean_s", "_cv", "_max_s")
     return frozenset(f"{name}{part}_{window.name}" for part in parts for window in pack.windows)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from monitor.packs.document import Document, EntryPath
-    from monitor.packs.models import FeaturesFile, LimitsFile, RuleModel, RulesFile
+    from monitor.packs.models import FeaturesFile, LimitsFile, RuleModel, RulesFile, SharedFile
     from monitor.packs.problems import Problem
 
 __all__ = ["consistency_problems"]
@@ -31,8 +31,19 @@ def consistency_problems(
     features: FeaturesFile | None,
     rules: RulesFile | None,
     limits: LimitsFile | None,
+    shared: SharedFile | None,
 ) -> Iterator[Problem]:
     """Everything in which entries do not fit together, in those files that could be read."""
+    if shared is not None:
+        document = documents["shared"]
+        yield from _window_problems(document, shared)
+        for key, entries in (
+            ("keys", shared.keys),
+            ("features", shared.features),
+            ("derived", shared.derived),
+            ("segments", shared.segments),
+        ):
+            yield from _duplicates(document, key, "name", (entry.name for entry in entries))
     if features is not None:
         document = documents["features"]
         yield from _window_problems(document, features)
@@ -63,7 +74,7 @@ def _duplicates(
         first.setdefault(name, path)
 
 
-def _window_problems(document: Document, features: FeaturesFile) -> Iterator[Problem]:
+def _window_problems(document: Document, features: FeaturesFile | SharedFile) -> Iterator[Problem]:
     for name, window in features.windows.items():
         path = ("windows", name)
         try:

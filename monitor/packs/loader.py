@@ -1,4 +1,4 @@
-"""Reads a pack: three YAML files become the plain descriptions of ``detectors.pack``."""
+"""Reads a pack: three or four YAML files become the plain descriptions of ``detectors.pack``."""
 
 from __future__ import annotations
 
@@ -21,20 +21,32 @@ from detectors.pack import (
     Pack,
     RuleCase,
     RuleSpec,
+    SegmentSpec,
+    SharedKeySpec,
+    SharedSpec,
     WindowSpec,
 )
 from monitor.packs.compile import compile_problems
 from monitor.packs.consistency import consistency_problems
 from monitor.packs.document import Document, read_document
 from monitor.packs.durations import parse_duration_ms
-from monitor.packs.models import FeaturesFile, LimitsFile, RuleModel, RulesFile
+from monitor.packs.models import (
+    DerivedModel,
+    FeatureModel,
+    FeaturesFile,
+    LimitsFile,
+    RuleModel,
+    RulesFile,
+    SharedFile,
+    WindowModel,
+)
 from monitor.packs.problems import PackProblems, Problem
 from monitor.packs.source import PackSource
 from monitor.packs.steps import expand
 from monitor.packs.validation import validate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 __all__ = ["load_pack", "read_pack"]
 
@@ -42,6 +54,7 @@ _File = TypeVar("_File", bound=BaseModel)
 
 _BUILT_IN_NAME: Final = re.compile(r"[a-z0-9_-]+")
 _DEFAULT_CAPACITY: Final = 16
+_SHARED_FILE: Final = "shared.yaml"
 
 
 def load_pack(path_or_name: str | Path) -> Pack:
@@ -61,10 +74,13 @@ def read_pack(path_or_name: str | Path) -> PackSource:
     features = _read(folder, "features", FeaturesFile, documents, problems)
     rules = _read(folder, "rules", RulesFile, documents, problems)
     limits = _read(folder, "limits", LimitsFile, documents, problems)
-    problems.extend(consistency_problems(documents, features, rules, limits))
+    shared = None
+    if (folder / _SHARED_FILE).exists():
+        shared = _read(folder, "shared", SharedFile, documents, problems)
+    problems.extend(consistency_problems(documents, features, rules, limits, shared))
     if problems or features is None or rules is None or limits is None:
         raise PackProblems(problems)
-    source = PackSource(_pack(folder.name, features, rules, limits), documents)
+    source = PackSource(_pack(folder.name, features, rules, limits, shared), documents)
     problems.extend(compile_problems(source))
     if problems:
         raise PackProblems(problems)
@@ -115,26 +131,18 @@ def _shown(path: Path) -> str:
         return os.fspath(absolute)
 
 
-def _pack(name: str, features: FeaturesFile, rules: RulesFile, limits: LimitsFile) -> Pack:
+def _pack(
+    name: str,
+    features: FeaturesFile,
+    rules: RulesFile,
+    limits: LimitsFile,
+    shared: SharedFile | None,
+) -> Pack:
     return Pack(
         name=name,
-        windows=tuple(
-            WindowSpec(window, parse_duration_ms(window), model.panes)
-            for window, model in features.windows.items()
-        ),
-        features=tuple(
-            FeatureSpec(
-                name=feature.name,
-                kind=feature.kind,
-                windows=tuple(feature.windows),
-                where=feature.where,
-                of=feature.of or "",
-                capacity=feature.capacity or _DEFAULT_CAPACITY,
-                doc=feature.doc,
-            )
-            for feature in features.features
-        ),
-        derived=tuple(DerivedSpec(d.name, d.sql, d.doc) for d in features.derived),
+        windows=_windows(features.windows),
+        features=_features(features.features),
+        derived=_derived(features.derived),
         rules=tuple(_rules(rules.rules)),
         limits=LimitsSpec(
             actions=dict(limits.actions),
@@ -151,7 +159,49 @@ def _pack(name: str, features: FeaturesFile, rules: RulesFile, limits: LimitsFil
         )
         if features.anomaly
         else None,
+        shared=None if shared is None else _shared(shared),
     )
+
+
+def _shared(shared: SharedFile) -> SharedSpec:
+    return SharedSpec(
+        keys=tuple(
+            SharedKeySpec(key.name, key.column, key.where, key.form, key.doc) for key in shared.keys
+        ),
+        windows=_windows(shared.windows),
+        features=_features(shared.features),
+        derived=_derived(shared.derived),
+        segments=tuple(
+            SegmentSpec(part.name, part.column or "", part.where, part.doc)
+            for part in shared.segments
+        ),
+    )
+
+
+def _windows(models: Mapping[str, WindowModel]) -> tuple[WindowSpec, ...]:
+    return tuple(
+        WindowSpec(window, parse_duration_ms(window), model.panes)
+        for window, model in models.items()
+    )
+
+
+def _features(models: Iterable[FeatureModel]) -> tuple[FeatureSpec, ...]:
+    return tuple(
+        FeatureSpec(
+            name=feature.name,
+            kind=feature.kind,
+            windows=tuple(feature.windows),
+            where=feature.where,
+            of=feature.of or "",
+            capacity=feature.capacity or _DEFAULT_CAPACITY,
+            doc=feature.doc,
+        )
+        for feature in models
+    )
+
+
+def _derived(models: Iterable[DerivedModel]) -> tuple[DerivedSpec, ...]:
+    return tuple(DerivedSpec(d.name, d.sql, d.doc) for d in models)
 
 
 def _rules(models: Iterable[RuleModel]) -> Iterable[RuleSpec]:

@@ -1,4 +1,4 @@
-"""The three files of a pack as pydantic models: names, types and bounds of every key.
+"""The files of a pack as pydantic models: names, types and bounds of every key.
 
 What one entry alone can get wrong is refused here; what concerns several (duplicates, unknown
 windows, SQL) is checked by ``monitor.packs.loader``.
@@ -27,6 +27,9 @@ __all__ = [
     "LimitsFile",
     "RuleModel",
     "RulesFile",
+    "SegmentModel",
+    "SharedFile",
+    "SharedKeyModel",
     "StepModel",
     "WindowModel",
 ]
@@ -127,6 +130,35 @@ class FeaturesFile(_Strict):
     anomaly: AnomalyModel | None = None
 
 
+class SharedKeyModel(_Strict):
+    """A key that several users touch."""
+
+    name: Name
+    column: Name
+    where: Sql = "true"
+    form: Annotated[Literal["text", "network", "bands"], Field(alias="as")] = "text"
+    doc: Text = ""
+
+
+class SegmentModel(_Strict):
+    """A part of the traffic whose volume is watched, or one for each value of a column."""
+
+    name: Name
+    column: Name | None = None
+    where: Sql = "true"
+    doc: Text = ""
+
+
+class SharedFile(_Strict):
+    """``shared.yaml``; a pack need not have one."""
+
+    keys: Annotated[list[SharedKeyModel], Field(min_length=1, max_length=64)]
+    windows: Annotated[dict[str, WindowModel], Field(min_length=1, max_length=8)]
+    derived: Annotated[list[DerivedModel], Field(max_length=256)] = []
+    features: Annotated[list[FeatureModel], Field(min_length=1, max_length=256)]
+    segments: Annotated[list[SegmentModel], Field(max_length=64)] = []
+
+
 class ActionModel(_Strict):
     """What a rule's decision does."""
 
@@ -174,7 +206,7 @@ class RuleModel(_Strict):
     id: Identifier
     title: Annotated[str, Field(min_length=1, max_length=120)]
     when: Sql
-    key: Literal["user"] = "user"
+    key: Name = "user"
     severity: Literal["info", "low", "medium", "high", "critical"]
     mode: Literal["live", "shadow"] = "live"
     cooldown: Cooldown

@@ -33,6 +33,7 @@ class Reason(StrEnum):
     TIME_OUT_OF_RANGE = "time_out_of_range"
     TIME_IN_FUTURE = "time_in_future"
     OUT_OF_RANGE = "out_of_range"
+    NOT_TRACES = "not_traces"
 
 
 class DeadLetter(Struct, frozen=True):

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import msgspec
+import polars as pl
 import pytest
 
 from detectors.batch import EventBatch
@@ -33,7 +34,7 @@ def restored(workload: Workload, snapshot: Snapshot) -> Stage:
 
 def encoded(results: Iterable[StageOutputs]) -> bytes:
     """All that stages said, as bytes."""
-    return msgspec.json.encode(list(results))
+    return msgspec.json.encode(list(results), enc_hook=pl.DataFrame.rows)
 
 
 def test_every_stage_has_a_workload() -> None:

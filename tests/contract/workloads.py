@@ -16,9 +16,11 @@ from detectors.batch import EventBatch
 from detectors.compiled import compile_pack
 from detectors.pack import RuleSpec
 from detectors.pressure import AlertBound, AlertBudget
+from detectors.shared_stage import SharedStage
 from detectors.stages import Stage, UserStage
-from tests.support.events import START_MS, random_events, small_pack
+from tests.support.events import START_MS, random_events
 from tests.support.models import split_model
+from tests.support.shared import shared_pack, traces_of
 
 __all__ = ["WORKLOADS", "Workload", "stage_classes"]
 
@@ -65,7 +67,7 @@ _ODD: Final = RuleSpec(
     30_000,
     "docs/runbooks/odd.md",
 )
-_SMALL: Final = small_pack()
+_SMALL: Final = shared_pack()
 _PACK: Final = compile_pack(replace(_SMALL, rules=(*_SMALL.rules, _ODD)))
 _MODELS: Final = ModelPair(split_model("generations_1m", 6.0))
 
@@ -100,28 +102,49 @@ def _user_batches(seed: int) -> list[EventBatch]:
     return batches
 
 
+def _shared_stage(made: type[SharedStage]) -> SharedStage:
+    """Few keys, small blocks, few incidents."""
+    stage = made(_PACK, max_keys=60, block_rows=8)
+    stage.alerting.incidents.capacity = 6
+    stage.alerting.incidents._places.block_size = 2
+    assert _PACK.shared is not None
+    rule_ids = [rule.spec.id for rule in _PACK.shared.all_rules]
+    stage.alerting.budget = AlertBudget.of(rule_ids, AlertBound(per_minute=1, burst=20))
+    return stage
+
+
+def _shared_batches(seed: int) -> list[pl.DataFrame]:
+    """The traces of these events, cut otherwise; their minutes close as well."""
+    traces = traces_of(_PACK, _user_batches(seed))
+    return [traces[start : start + 1_300] for start in range(0, len(traces), 1_300)]
+
+
+_ALERTING: Final = frozenset(
+    {
+        ".alerting.incidents.capacity",
+        ".alerting.incidents.rule_capacity",
+        ".alerting.incidents._places.block_size",
+        ".alerting._pack_version",
+        ".alerting._alert_storm",
+        ".alerting.budget.bound",
+    }
+)
+_KEYS: Final = frozenset({"capacity", "protected_capacity", "block_rows", "_block_shift"})
+
 WORKLOADS: Final[Mapping[type, Workload]] = {
     UserStage: Workload(
         made=UserStage,
         make_as=_user_stage,
         batches=_user_batches,
-        constants=frozenset(
+        constants=_ALERTING
+        | {f".keys.{name}" for name in _KEYS}
+        | frozenset(
             {
                 ".pack",
-                ".keys.capacity",
-                ".keys.protected_capacity",
-                ".keys.block_rows",
-                ".keys._block_shift",
                 ".features.plan",
                 ".features._inputs",
                 ".limiter.plan",
                 ".limiter._inputs",
-                ".alerting.incidents.capacity",
-                ".alerting.incidents.rule_capacity",
-                ".alerting.incidents._places.block_size",
-                ".alerting._pack_version",
-                ".alerting._alert_storm",
-                ".alerting.budget.bound",
                 ".evictions.capacity",
                 ".anomalies._schema",
                 ".anomalies._plan",
@@ -131,10 +154,44 @@ WORKLOADS: Final[Mapping[type, Workload]] = {
                 ".anomalies._drift.bins",
                 ".anomalies._drift.least_rows",
                 ".anomalies._drift.filling_hours",
+                ".tracer._keys",
+                ".tracer._masks",
+                ".tracer._payload",
+                ".tracer.spaces",
+                ".tracer.segments._columns",
+                ".tracer.segments._segments",
+                ".tracer.segments._settings",
                 "._models",
                 "._state.kind",
+                "._state._others",
+                "._state._rows.name",
                 "._state._rows._definitions",
             }
         ),
-    )
+    ),
+    SharedStage: Workload(
+        made=SharedStage,
+        make_as=_shared_stage,
+        batches=_shared_batches,
+        constants=_ALERTING
+        | {f".keys.{name}" for name in _KEYS}
+        | {f".segments._names.keys.{name}" for name in _KEYS}
+        | frozenset(
+            {
+                ".shared",
+                "._salts",
+                "._known_rules",
+                ".segments._settings",
+                ".segments._rows._empty",
+                ".segments._rows._settings",
+                ".segments._rows.baselines._plan",
+                ".segments._rows.baselines.settings",
+                ".features.plan",
+                ".features._inputs",
+                "._state.kind",
+                "._state._rows.name",
+                "._state._rows._definitions",
+            }
+        ),
+    ),
 }

@@ -62,6 +62,9 @@ class EchoPipeline:
         """There are none to use."""
         raise AssertionError(name)
 
+    def idle_traces(self) -> None:
+        """It traces nothing."""
+
     def push(self, chunk: RecordChunk) -> None:
         """Parse and buffer."""
         if self._seen is not None:

@@ -21,6 +21,7 @@ from monitor.checkpoint.partition import CheckpointSettings
 from monitor.kafka.settings import WorkerSettings
 from monitor.kafka.topics import TopicNames, create_topics, declare_topics
 from monitor.kafka.worker import Worker
+from monitor.kafka.workers import Workers
 
 __all__ = ["DEADLINE_S", "IGNORE_SOCKETS", "Installation", "running", "wait_until"]
 
@@ -152,7 +153,7 @@ class Installation:
 class RunningWorker:
     """A worker on a thread; ``failure`` is what its ``run`` raised."""
 
-    worker: Worker
+    worker: Worker | Workers
     thread: threading.Thread
     failure: BaseException | None = None
 
@@ -169,7 +170,7 @@ class RunningWorker:
 
 
 @contextmanager
-def running(worker: Worker) -> Iterator[RunningWorker]:
+def running(worker: Worker | Workers) -> Iterator[RunningWorker]:
     """Run a worker on a thread and stop it at the end."""
 
     def run() -> None:

@@ -1,0 +1,170 @@
+"""Traces of several source partitions in one order, a function of the messages and nothing else.
+
+Sources are merged by ``order_ms``, each source's running maximum of event times, so that the order
+does not depend on who was faster. A trace waits until every source has come further than it, unless
+a source has said that it is idle. What a source says again after a crash is dropped trace by trace;
+a stretch that never came is noticed.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import polars as pl
+
+from detectors.state import StateBlock, json_array, json_value
+from detectors.state.blocks import checked_array
+from monitor.checkpoint.codec import generation_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from monitor.trace_messages import TraceMessage
+
+__all__ = ["TraceMerge"]
+
+_log = logging.getLogger(__name__)
+
+_MAX_WAITING: Final = 200_000
+
+
+@dataclass(slots=True)
+class _Source:
+    """How far a source partition has come: its next trace, its newest event time."""
+
+    lineage: str
+    next: int
+    newest_ms: int
+    idle: bool
+
+
+class TraceMerge:
+    """Buffers traces by source and gives them out merged.
+
+    ``schema`` is what the stage reads, ``spaces`` its key spaces in their order: what a sender with
+    another pack does not send is null, keys of spaces that are unknown here are left out.
+    ``repeated`` and ``missing`` count traces of all targets that came twice or not at all,
+    ``forced`` those given out early since too many were waiting.
+    """
+
+    name: Final = "sources"
+    """What the block of its state is called."""
+
+    def __init__(self, schema: Mapping[str, pl.DataType], spaces: Sequence[str]) -> None:
+        self._schema = dict(schema)
+        self._spaces = tuple(spaces)
+        self._sources: dict[int, _Source] = {}
+        self._waiting: list[pl.DataFrame] = []
+        self._rows = 0
+        self.repeated = self.missing = self.forced = 0
+
+    def add(self, message: TraceMessage) -> None:
+        """Take a message in; traces that are known are left out."""
+        source = self._source(message)
+        if source is None:
+            self.repeated += message.end - message.start
+            return
+        self.repeated += max(0, min(message.end, source.next) - message.start)
+        if message.start > source.next:
+            self.missing += message.start - source.next
+            _log.error(
+                "source partition %d: traces %d to %d never came",
+                message.source,
+                source.next,
+                message.start,
+            )
+        if message.frame is not None:
+            frame = message.frame.filter(pl.col("ordinal") >= source.next)
+            if len(frame):
+                self._waiting.append(self._conformed(frame, message))
+                self._rows += len(frame)
+        if message.end >= source.next:
+            source.next = message.end
+            source.newest_ms = max(source.newest_ms, message.newest_ms)
+            source.idle = message.idle
+
+    def take(self) -> pl.DataFrame | None:
+        """All traces that nothing still to come can precede, in order; None if there are none."""
+        if not self._waiting:
+            return None
+        busy = [source.newest_ms for source in self._sources.values() if not source.idle]
+        together = self._waiting[0] if len(self._waiting) == 1 else pl.concat(self._waiting)
+        if busy and self._rows <= _MAX_WAITING:
+            ready = together["order_ms"].to_numpy() < min(busy)
+        else:
+            self.forced += self._rows if busy else 0
+            ready = np.ones(len(together), dtype=np.bool_)
+        out, rest = np.flatnonzero(ready), np.flatnonzero(~ready)
+        self._waiting = [together[rest]] if len(rest) else []
+        self._rows = len(rest)
+        if not len(out):
+            return None
+        order = np.lexsort(
+            [together[name].to_numpy()[out] for name in ("ordinal", "source", "order_ms")]
+        )
+        return together[out[order]].drop("source")
+
+    @property
+    def waiting(self) -> int:
+        """Traces that wait."""
+        return self._rows
+
+    def block(self) -> StateBlock:
+        """The state."""
+        state = {
+            "sources": {str(n): asdict(source) for n, source in sorted(self._sources.items())},
+            "counts": [self.repeated, self.missing, self.forced],
+        }
+        buffer = io.BytesIO()
+        if self._waiting:
+            pl.concat(self._waiting, rechunk=True).write_ipc_stream(buffer)
+        rows = np.frombuffer(buffer.getvalue(), dtype=np.uint8).copy()
+        return StateBlock(self.name, {"json": json_array(state), "waiting": rows})
+
+    def restore(self, block: StateBlock) -> None:
+        """Go on from a state. Raises StateError."""
+        state: dict[str, Any] = json_value(block, "json")
+        self._sources = {int(n): _Source(**source) for n, source in state["sources"].items()}
+        self.repeated, self.missing, self.forced = state["counts"]
+        rows = checked_array(block, "waiting", np.dtype(np.uint8), None)
+        if len(rows):
+            waiting = pl.read_ipc_stream(io.BytesIO(rows.tobytes()))
+            self._waiting = [self._with_columns(waiting).select("source", *self._schema)]
+            self._rows = len(waiting)
+
+    def _source(self, message: TraceMessage) -> _Source | None:
+        """What is known of the message's source; None if the message is of a run that is over."""
+        source = self._sources.get(message.source)
+        if source is not None and source.lineage == message.lineage:
+            return source
+        if source is not None:
+            if generation_of(message.lineage) < generation_of(source.lineage):
+                return None
+            _log.warning("source partition %d starts anew, without state", message.source)
+        first = message.start if source is None else 0
+        source = _Source(message.lineage, first, message.newest_ms, idle=False)
+        self._sources[message.source] = source
+        return source
+
+    def _conformed(self, frame: pl.DataFrame, message: TraceMessage) -> pl.DataFrame:
+        """With the columns and the numbers of key spaces that the stage here knows."""
+        if message.spaces != tuple(self._spaces):
+            known = {space: number + 1 for number, space in enumerate(self._spaces)}
+            numbers = [0, *(known.get(space, 255) for space in message.spaces)]
+            renumbered = np.array(numbers, dtype=np.uint8)[frame["space"].to_numpy()]
+            frame = frame.with_columns(pl.Series("space", renumbered))
+            frame = frame.filter(pl.col("space") != 255)
+        source = pl.lit(message.source, dtype=pl.Int32).alias("source")
+        return self._with_columns(frame).with_columns(source).select("source", *self._schema)
+
+    def _with_columns(self, frame: pl.DataFrame) -> pl.DataFrame:
+        if all(frame.schema.get(name) == dtype for name, dtype in self._schema.items()):
+            return frame
+        return frame.with_columns(
+            pl.col(name).cast(dtype) if name in frame.columns else pl.lit(None, dtype).alias(name)
+            for name, dtype in self._schema.items()
+        )

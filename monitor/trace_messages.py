@@ -1,0 +1,148 @@
+"""Traces on their way to the stage of shared keys: one message per step and target partition.
+
+A message holds the rows of one step of one source partition that go to one target: a header that
+says which stretch of the source's traces the step made, then the rows as an Arrow stream. A target
+gets every step, also where no row is for it: so it knows how far the source has come, and notices
+when something is missing.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import numpy as np
+import polars as pl
+from polars.exceptions import PolarsError
+
+from detectors.keys import hash_string, hash_strings
+from detectors.traces import SEGMENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy.typing as npt
+
+__all__ = ["Outgoing", "TraceMessage", "TraceMessageError", "decode_traces", "encode_traces"]
+
+_FORMAT: Final = 1
+_HEADER_BYTES: Final = 4
+
+
+class TraceMessageError(ValueError):
+    """A message that is not one of ours, or from a newer version."""
+
+
+class _Header(msgspec.Struct, frozen=True, kw_only=True):
+    format: int = _FORMAT
+    source: int
+    lineage: str
+    start: int
+    end: int
+    newest_ms: int
+    idle: bool
+    spaces: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """The traces ``start`` to ``end`` of a partition, made when its newest event was ``newest_ms``.
+
+    ``frame`` holds all of them, ``spaces`` are the key spaces of the sender's pack. ``idle`` says
+    that nothing more is on its way for the moment.
+    """
+
+    frame: pl.DataFrame
+    spaces: tuple[str, ...]
+    start: int
+    end: int
+    newest_ms: int
+    idle: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TraceMessage:
+    """What a target partition is told about a step of a source partition.
+
+    ``lineage`` names the run of the source since it last started without state: ordinals of another
+    lineage have nothing to do with these. ``frame`` holds those of the traces ``start`` to ``end``
+    that are for this target; ``spaces`` names the numbers in its column ``space``, from 1.
+    """
+
+    source: int
+    lineage: str
+    start: int
+    end: int
+    newest_ms: int
+    idle: bool
+    spaces: tuple[str, ...]
+    frame: pl.DataFrame | None
+
+
+def encode_traces(outgoing: Outgoing, source: int, lineage: str, targets: int) -> Iterator[bytes]:
+    """The messages for each of ``targets`` partitions, in their order."""
+    header = msgspec.json.encode(
+        _Header(
+            source=source,
+            lineage=lineage,
+            start=outgoing.start,
+            end=outgoing.end,
+            newest_ms=outgoing.newest_ms,
+            idle=outgoing.idle,
+            spaces=outgoing.spaces,
+        )
+    )
+    head = len(header).to_bytes(_HEADER_BYTES, "big") + header
+    frame = outgoing.frame
+    target_of = _targets(frame, outgoing.spaces, targets)
+    order = np.argsort(target_of, kind="stable")
+    edges = np.searchsorted(target_of[order], np.arange(targets + 1))
+    for target in range(targets):
+        rows = order[edges[target] : edges[target + 1]]
+        yield head + (_arrow(frame[rows]) if len(rows) else b"")
+
+
+def decode_traces(value: bytes | None) -> TraceMessage:
+    """The inverse, for one message. Raises TraceMessageError."""
+    if value is None or len(value) < _HEADER_BYTES:
+        raise TraceMessageError("it is empty")
+    size = int.from_bytes(value[:_HEADER_BYTES], "big")
+    header_bytes, body = value[_HEADER_BYTES:][:size], value[_HEADER_BYTES + size :]
+    try:
+        header = msgspec.json.decode(header_bytes, type=_Header)
+        frame = pl.read_ipc_stream(io.BytesIO(body)) if body else None
+    except (msgspec.MsgspecError, PolarsError, OSError, ValueError) as error:
+        raise TraceMessageError(f"it is no message of traces: {error}") from error
+    if header.format > _FORMAT:
+        raise TraceMessageError(
+            f"format {header.format} is newer than {_FORMAT}, the newest that can be read here; "
+            "update this worker"
+        )
+    return TraceMessage(
+        source=header.source,
+        lineage=header.lineage,
+        start=header.start,
+        end=header.end,
+        newest_ms=header.newest_ms,
+        idle=header.idle,
+        spaces=header.spaces,
+        frame=frame,
+    )
+
+
+def _targets(frame: pl.DataFrame, spaces: Sequence[str], targets: int) -> npt.NDArray[np.int64]:
+    """Which partition each trace goes to: that of its key in its key space."""
+    if targets == 1 or not len(frame):
+        return np.zeros(len(frame), dtype=np.int64)
+    salts = np.array([hash_string("segment"), *map(hash_string, spaces)], dtype=np.uint64)
+    assert SEGMENTS == 0, "the first number is that of segments"
+    hashes = hash_strings(frame["key"]) ^ salts[frame["space"].to_numpy()]
+    return np.asarray(hashes % np.uint64(targets), dtype=np.int64)
+
+
+def _arrow(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_ipc_stream(buffer, compression="lz4")
+    return buffer.getvalue()

@@ -27,11 +27,15 @@ if TYPE_CHECKING:
     import polars as pl
 
     from detectors.anomaly import Explanation
+    from detectors.group_alerts import Group
+    from detectors.pack import Action
     from detectors.rules import Condition, Rule
 
 __all__ = ["Alerting", "Finding", "Moment", "Notice", "Sheet"]
 
 _MAX_SUMMARY_CHARACTERS: Final = 240
+_MOST_DECISIONS: Final = 100
+"""Of one alert about a group. A rule that errs should not stop a platform."""
 _MIN_INCIDENTS_OF_A_RULE: Final = 1_000
 
 
@@ -39,12 +43,14 @@ _MIN_INCIDENTS_OF_A_RULE: Final = 1_000
 class Sheet:
     """The rows that rules were evaluated on, with every column that they read.
 
-    ``explain`` takes an anomaly score apart: a row and an event time to what pushed it.
+    ``explain`` takes an anomaly score apart: a row and an event time to what pushed it. ``group``
+    tells who is meant, where a row is about several users.
     """
 
     frame: pl.DataFrame
     explain: Callable[[int, int], Explanation | None] | None = None
     explained_columns: frozenset[str] = frozenset()
+    group: Callable[[int], Group] | None = None
 
     def cells(self, row: int, columns: Iterable[str]) -> dict[str, Any]:
         """Some cells of one row: ten times faster than to select the columns."""
@@ -149,18 +155,8 @@ class Alerting:
         incident.suppressed = 0
         yield incident.update("opened" if incident.alerts == 1 else "updated", time_ms)
         yield alert
-        action = rule.spec.action
-        if action is not None and rule.spec.mode == "live":
-            yield Decision(
-                decision_id=stable_id("dec", alert.alert_id),
-                user_id=key,
-                kind=action.kind,
-                scope=action.scope,
-                reason=f"rule:{rule.spec.id}",
-                time_ms=time_ms,
-                expires_ms=time_ms + action.duration_ms,
-                alert_id=alert.alert_id,
-            )
+        if rule.spec.action is not None and rule.spec.mode == "live":
+            yield from _decisions(alert, rule.spec.action)
         yield from self.incidents.evict_over_rule_capacity(rule)
         yield from self.incidents.evict_over_capacity()
 
@@ -177,12 +173,16 @@ class Alerting:
         anomaly = None
         if sheet.explain is not None and rule.when.columns & sheet.explained_columns:
             anomaly = sheet.explain(finding.row, time_ms)
+        group = None if sheet.group is None else sheet.group(finding.row)
         # What was measured comes first: the summary may be cut.
         held = "; ".join(
             str(condition)
             for condition in sorted(evidence, key=lambda condition: condition.operator == "=")
             if condition.holds
         )
+        said = anomaly.main if anomaly else held
+        if group is not None:
+            said = f"{len(group.members) + group.members_left_out} users; {group.statement}"
         return Alert(
             alert_id=stable_id("alr", incident.incident_id, incident.alerts),
             incident_id=incident.incident_id,
@@ -198,13 +198,34 @@ class Alerting:
             event_id=event_id,
             sequence=incident.alerts,
             suppressed=incident.suppressed,
-            summary=f"{spec.title}: {anomaly.main if anomaly else held}"[:_MAX_SUMMARY_CHARACTERS],
+            summary=f"{spec.title}: {said}"[:_MAX_SUMMARY_CHARACTERS],
             evidence=evidence,
             context=_context(sheet, finding.row),
             runbook=spec.runbook,
             tags=spec.tags,
             action=spec.action,
             anomaly=anomaly,
+            group=group,
+        )
+
+
+def _decisions(alert: Alert, action: Action) -> Iterator[Decision]:
+    """What an alert decides: about its user, or about the core of its group."""
+    users = [alert.key]
+    if alert.group is not None:
+        core = [member.user_id for member in alert.group.members if member.core]
+        users = core[:_MOST_DECISIONS]
+    for user_id in users:
+        about = (alert.alert_id,) if alert.group is None else (alert.alert_id, user_id)
+        yield Decision(
+            decision_id=stable_id("dec", *about),
+            user_id=user_id,
+            kind=action.kind,
+            scope=action.scope,
+            reason=f"rule:{alert.rule_id}",
+            time_ms=alert.time_ms,
+            expires_ms=alert.time_ms + action.duration_ms,
+            alert_id=alert.alert_id,
         )
 
 

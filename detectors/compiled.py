@@ -17,7 +17,7 @@ from detectors.events import event_schema
 from detectors.expressions import Expression, parse
 from detectors.features import FeaturePlan, plan_features
 from detectors.limits import LimitsPlan, plan_limits
-from detectors.pack import SEGMENT_SPACE, USER_SPACE
+from detectors.pack import CAMPAIGN_SPACE, SEGMENT_SPACE, USER_SPACE
 from detectors.pressure import compile_built_in
 from detectors.rules import Rule, Rules, compile_rules
 from detectors.shared import CompiledShared, compile_shared
@@ -120,7 +120,7 @@ def compile_pack(pack: Pack) -> CompiledPack:
 def _check_rules(pack: Pack) -> None:
     """Refuse an id that two rules have, and rules of a key space that there is not."""
     keys = () if pack.shared is None else tuple(key.name for key in pack.shared.keys)
-    spaces = (USER_SPACE, *keys, *((SEGMENT_SPACE,) if pack.shared else ()))
+    spaces = (USER_SPACE, *keys, *((SEGMENT_SPACE, CAMPAIGN_SPACE) if pack.shared else ()))
     seen: set[str] = set()
     for rule in pack.rules:
         where = f"rule {rule.id}"
@@ -129,9 +129,9 @@ def _check_rules(pack: Pack) -> None:
         if rule.key not in spaces:
             hint = near_match(rule.key, spaces) or f"key spaces are {', '.join(spaces)}"
             raise PackError(f"unknown key space {rule.key!r}", where=where, hint=hint)
-        if rule.key != USER_SPACE and rule.action is not None:
+        if rule.key not in (USER_SPACE, CAMPAIGN_SPACE) and rule.action is not None:
             raise PackError(
-                f"a decision is about a user, the rule about the key space {rule.key!r}",
+                f"a decision is about users, the rule about the key space {rule.key!r}",
                 where=where,
                 hint="leave out 'action'",
             )

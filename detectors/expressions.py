@@ -73,20 +73,24 @@ class Comparison:
 def evaluate(frame: pl.DataFrame, expressions: Sequence[pl.Expr]) -> pl.DataFrame:
     """The values of expressions at n rows: the same at a row whatever other rows there are.
 
-    Polars divides several rows by a number by multiplying with its reciprocal, a single row by
-    dividing: the last bit differs. So a single row is computed with an empty one beside it (two
-    equal ones would be taken for a constant, and that again for a single row).
+    Polars divides several rows by a number by multiplying with its reciprocal, a single row (or a
+    chunk of one) by dividing: the last bit differs. So a single row is computed with an empty one
+    beside it (two equal ones would be taken for a constant, and that again for a single row).
     """
     if len(frame) != 1:
         return frame.select(expressions)
-    return pl.concat((frame, frame.clear(1))).select(expressions)[:1]
+    return _not_alone(frame).select(expressions)[:1]
 
 
 def extend(frame: pl.DataFrame, expressions: Sequence[pl.Expr]) -> pl.DataFrame:
     """``frame`` with the values of expressions as further columns; see ``evaluate``."""
     if len(frame) != 1:
         return frame.with_columns(expressions)
-    return pl.concat((frame, frame.clear(1))).with_columns(expressions)[:1]
+    return _not_alone(frame).with_columns(expressions)[:1]
+
+
+def _not_alone(row: pl.DataFrame) -> pl.DataFrame:
+    return pl.concat((row, row.clear(1)), rechunk=True)
 
 
 def parse(sql: str, schema: Mapping[str, pl.DataType], kind: Kind) -> Expression:

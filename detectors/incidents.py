@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from detectors.anomaly import Explanation
+    from detectors.group_alerts import Group
     from detectors.pack import Action, ActionKind, Mode, Severity
     from detectors.rules import Condition, Rule
     from detectors.state.blocks import StateBlock
@@ -65,7 +66,8 @@ def stable_id(prefix: str, *parts: object) -> str:
 class Alert:
     """A finding that passed cooldown. ``context`` holds columns of the event that fired it.
 
-    ``anomaly`` takes the score apart, if the rule looks at one.
+    ``anomaly`` takes the score apart, if the rule looks at one; ``group`` says who is meant, if
+    it is about several users.
     """
 
     alert_id: str
@@ -89,6 +91,7 @@ class Alert:
     tags: tuple[str, ...] = ()
     action: Action | None = None
     anomaly: Explanation | None = None
+    group: Group | None = None
 
 
 @dataclass(frozen=True, slots=True)

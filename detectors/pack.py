@@ -185,12 +185,14 @@ class SharedKeySpec:
 
     ``column`` of the events ``where`` (SQL), as it is (``text``), its /24 or /48 (``network``), or
     each of some bands of a prompt's signature, so that near-duplicates share one (``bands``).
+    Whoever is tied to a ``lasting`` key meets others on it all the time (a device, a network).
     """
 
     name: str
     column: str
     where: str = "true"
     form: KeyForm = "text"
+    lasting: bool = False
     doc: str = ""
 
 
@@ -248,7 +250,9 @@ class Pack:
         if self.shared is not None:
             shared = self.shared
             content["shared"] = {
-                "keys": [[key.name, key.column, key.where, key.form] for key in shared.keys],
+                "keys": [
+                    [key.name, key.column, key.where, key.form, key.lasting] for key in shared.keys
+                ],
                 "windows": [asdict(window) for window in shared.windows],
                 "features": _contents(shared.features),
                 "derived": [[d.name, d.sql] for d in shared.derived],

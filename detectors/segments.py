@@ -187,7 +187,7 @@ class SegmentVolumes:
             "volume_score": scores.score,
             "volume_shift_score": scores.shift_score,
         }
-        ratios = scores.ratio
+        ratios = scores.count / np.maximum(scores.expected, 1.0)  # of next to nothing, no ratio
         for index, horizon in enumerate(horizon_names(self._settings)):
             columns[f"volume_count_{horizon}"] = scores.count[index]
             columns[f"volume_expected_{horizon}"] = scores.expected[index]

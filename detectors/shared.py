@@ -16,7 +16,7 @@ from detectors.batch import CORE_COLUMNS
 from detectors.errors import ExpressionError, PackError, near_match
 from detectors.expressions import Expression, parse
 from detectors.features import FeaturePlan, plan_features
-from detectors.pack import RESERVED_SPACES, SEGMENT_SPACE
+from detectors.pack import CAMPAIGN_SPACE, RESERVED_SPACES, SEGMENT_SPACE
 from detectors.rules import Rule, Rules, compile_rules
 from detectors.volume import VolumeSettings
 
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from detectors.pack import DerivedSpec, Pack, RuleSpec, SharedKeySpec, SharedSpec
 
 __all__ = [
+    "CAMPAIGN_COLUMNS",
     "SEGMENT_COLUMNS",
+    "SWARM_COLUMNS",
     "CompiledSegment",
     "CompiledShared",
     "SharedKey",
@@ -34,8 +36,33 @@ __all__ = [
     "horizon_names",
 ]
 
+SWARM_COLUMNS: Final = {
+    "swarm_actors": "Different users of the key within a minute (or ten, if that says more).",
+    "swarm_expected": "How many of them are usual on the key and on keys of its kind.",
+    "swarm_score": "How rare so many are by chance, 0 to 1: 0.99 once in 100 days.",
+}
+"""Columns at every trace that the swarm detector writes."""
+
+CAMPAIGN_COLUMNS: Final = {
+    "campaign_members": "Users who belong to it.",
+    "campaign_keys": "Keys that hold them together.",
+    "campaign_spaces": "Kinds of keys that agree.",
+    "campaign_actions": "What they did on these keys.",
+    "campaign_ties": "Pairs who met on different keys more often than chance explains.",
+    "campaign_weight": "Meetings on different keys of such a pair (median).",
+    "campaign_expected": "Meetings that chance explains (mean).",
+    "campaign_q": "The largest false discovery rate among these pairs.",
+    "campaign_swarm_actors": "Users in its largest swarm.",
+    "campaign_swarm_expected": "How many were to be expected there.",
+    "campaign_swarm_score": "How rare that is by chance, 0 to 1.",
+    "campaign_median_gap_s": "Between one member and the next, median, s.",
+    "campaign_p90_gap_s": "Nine of ten are shorter, s.",
+    "campaign_duration_s": "From its first to its newest action, s.",
+}
+"""Columns of a campaign whenever it opens or grows."""
+
 _TRACE_COLUMNS: Final = ("event_id", "type", "time_ms", "user_id", "tier")
-_MOST_KEYS: Final = 64
+_MOST_KEYS: Final = 32
 
 
 def horizon_names(settings: VolumeSettings) -> tuple[str, ...]:
@@ -84,7 +111,8 @@ class CompiledShared:
     """Shared keys and segments ready to run.
 
     ``payload`` are the columns of an event that go with its traces. ``rules`` are those of shared
-    keys by key space, ``segment_rules`` those of segments. ``schema`` is what the former can read.
+    keys by key space, ``segment_rules`` those of segments, ``campaign_rules`` those of campaigns;
+    the schemas are what each can read.
     """
 
     keys: tuple[SharedKey, ...]
@@ -94,8 +122,10 @@ class CompiledShared:
     derived: tuple[tuple[pl.Expr, ...], ...]
     rules: Mapping[str, Rules]
     segment_rules: Rules
+    campaign_rules: Rules
     schema: Mapping[str, pl.DataType]
     segment_schema: Mapping[str, pl.DataType]
+    campaign_schema: Mapping[str, pl.DataType]
 
     @property
     def reads(self) -> frozenset[str]:
@@ -137,12 +167,21 @@ def compile_shared(
     _require_different([part.name for part in segments], "segment")
     features = plan_features(spec.features, spec.windows, schema)
     columns = {**schema, **dict.fromkeys(features.columns, pl.Float64())}
+    for name in SWARM_COLUMNS:
+        if name in columns:
+            raise PackError(f"column {name!r} is that of swarms", where=f"shared column {name}")
+    columns |= dict.fromkeys(SWARM_COLUMNS, pl.Float64())
     derived = derive(spec.derived, columns)
     rules = {key.spec.name: compile_rules(_of_space(pack, key.spec.name), columns) for key in keys}
     segment_schema: dict[str, pl.DataType] = {
         "event_id": pl.String(),
         "segment": pl.String(),
         **dict.fromkeys(SEGMENT_COLUMNS, pl.Float64()),
+    }
+    campaign_schema: dict[str, pl.DataType] = {
+        "event_id": pl.String(),
+        "campaign": pl.String(),
+        **dict.fromkeys(CAMPAIGN_COLUMNS, pl.Float64()),
     }
     made = CompiledShared(
         keys=keys,
@@ -152,8 +191,10 @@ def compile_shared(
         derived=derived,
         rules=rules,
         segment_rules=compile_rules(_of_space(pack, SEGMENT_SPACE), segment_schema),
+        campaign_rules=compile_rules(_of_space(pack, CAMPAIGN_SPACE), campaign_schema),
         schema=columns,
         segment_schema=segment_schema,
+        campaign_schema=campaign_schema,
     )
     return _with_payload(made, spec, schema)
 

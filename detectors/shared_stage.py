@@ -1,8 +1,8 @@
-"""The stage of shared keys: what many users do to the same asset, link or network."""
+"""The stage of shared keys: what many users do to the same asset, link or network, and who met."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,16 +12,20 @@ from detectors.alerting import Alerting, Finding, Moment, Sheet
 from detectors.expressions import extend
 from detectors.features import Features
 from detectors.keys import KeyTable, hash_string, hash_strings
+from detectors.meetings import meetings
+from detectors.names import NameTable
+from detectors.rings import Rings
 from detectors.segments import ClosedMinutes, SegmentVolumes
 from detectors.stages import StageOutputs
 from detectors.state.blocks import DEFAULT_BLOCK_ROWS, entry
 from detectors.state.rows import RowState
 from detectors.state.stage import StageState
+from detectors.swarms import Swarms, SwarmSettings
 from detectors.traces import SEGMENTS
 from detectors.volume import VolumeSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from detectors.compiled import CompiledPack
     from detectors.incidents import IncidentTracker
@@ -34,30 +38,48 @@ __all__ = ["SharedStage"]
 Int64s = npt.NDArray[np.int64]
 
 _NEVER_MS: Final = -(2**62)
+_PARTS: Final = 8
+"""What is usual among keys is learned in so many parts of each key space, by the key's hash: so it
+is the same for 1, 2, 4 or 8 partitions."""
 
 
 class SharedStage:
-    """Features, rules and incidents of the shared keys of one partition, and its segments."""
+    """Features, swarms, rules and incidents of the shared keys of one partition; its segments."""
 
     def __init__(
         self, pack: CompiledPack, max_keys: int, block_rows: int = DEFAULT_BLOCK_ROWS
     ) -> None:
         assert pack.shared is not None, "a pack without shared keys has no such stage"
         self.shared: CompiledShared = pack.shared
+        spaces = len(self.shared.keys)
         self._salts = _salts(key.spec.name for key in self.shared.keys)
         self.keys = KeyTable(max_keys, block_rows)
         self.features = Features(self.shared.features, max_keys)
+        self.rings = Rings(max_keys)
+        self.swarms = Swarms(max_keys, _PARTS * spaces, SwarmSettings(parts=_PARTS))
+        self.names = NameTable(max_keys, block_rows)
         self.segments = SegmentVolumes(VolumeSettings())
+        self.met = 0
         rules = self.shared.all_rules
         self._known_rules = (*rules, pack.alert_storm)
         self.alerting = Alerting(pack.version, rules, pack.alert_storm, len(self._known_rules))
         self.watermark_ms = _NEVER_MS
-        parts: dict[str, RowPart] = {"features": self.features}
+        parts: dict[str, RowPart] = {
+            "features": self.features,
+            "rings": self.rings,
+            "swarms": self.swarms,
+        }
         outer = pack.pack.derived
         inner = () if pack.pack.shared is None else pack.pack.shared.derived
         rows = RowState(self.keys, parts, {spec.name: spec.sql for spec in (*outer, *inner)})
         self._state = StageState(
-            "shared", rows, self.alerting.incidents, others=[self.segments.table]
+            "shared",
+            rows,
+            self.alerting.incidents,
+            others=[
+                self.segments.table,
+                RowState(self.names.keys, {"names": self.names}, name="actors"),
+            ],
         )
 
     @property
@@ -71,6 +93,8 @@ class SharedStage:
             "watermark_ms": self.watermark_ms,
             "alert_budget": self.alerting.budget.state(),
             "segments": self.segments.state(),
+            "met": self.met,
+            "swarms": {name: array.tolist() for name, array in self.swarms.group_arrays.items()},
         }
         return self._state.snapshot(rest, full=full)
 
@@ -80,7 +104,15 @@ class SharedStage:
         self.watermark_ms = entry(rest, "watermark_ms", "stage")
         self.alerting.budget.restore(entry(rest, "alert_budget", "stage"))
         self.segments.restore(entry(rest, "segments", "stage"))
+        self.met = entry(rest, "met", "stage")
+        self._restore_swarms(entry(rest, "swarms", "stage"))
         return restored
+
+    def _restore_swarms(self, saved: Mapping[str, list[Any]]) -> None:
+        """What is usual in each key space, if the pack has as many as it had."""
+        for name, array in self.swarms.group_arrays.items():
+            if name in saved and len(saved[name]) == len(array):
+                array[:] = saved[name]
 
     def process(self, traces: pl.DataFrame) -> StageOutputs:
         """Apply n traces in order (see ``detectors.traces`` for their columns)."""
@@ -120,9 +152,32 @@ class SharedStage:
         """Apply traces (m of them, at ``positions`` of the batch); note what rules found."""
         spaces = frame["space"].to_numpy()
         times_ms = frame["time_ms"].to_numpy()
-        rows, fresh = self.keys.rows(hash_strings(frame["key"]) ^ self._salts[spaces])
+        hashes = hash_strings(frame["key"]) ^ self._salts[spaces]
+        rows, fresh = self.keys.rows(hashes)
+        actors = hash_strings(frame["user_id"])
+        self.names.note(actors, frame["user_id"])
+        ring = self.rings.apply(times_ms, rows, fresh, actors)
+        groups = (spaces.astype(np.int32) - 1) * _PARTS + (hashes % _PARTS).astype(np.int32)
+        swarm = self.swarms.apply(times_ms, rows, fresh, groups, ring)
+        result.truncated += ring.truncated
+        result.meetings = meetings(
+            frame,
+            watermarks[positions],
+            hashes,
+            actors,
+            ring,
+            swarm,
+            self.names,
+            self.met,
+        )
+        self.met += len(result.meetings)
         features = self.features.apply(frame, times_ms, rows, fresh)
-        frame = frame.hstack(features.frame)
+        columns = {
+            "swarm_actors": swarm.actors,
+            "swarm_expected": swarm.expected,
+            "swarm_score": swarm.score,
+        }
+        frame = frame.hstack(features.frame).hstack(pl.DataFrame(columns))
         for level in self.shared.derived:
             frame = extend(frame, level)
         eligible = ~features.late

@@ -61,7 +61,9 @@ class StageOutputs:
     challenger alone would. ``drift`` is the newest PSI by feature, if an hour ended. ``traces``
     are for the stage of shared keys (see ``detectors.traces``), None where the pack has none;
     that stage counts those it processed as ``touched`` by key space, and those too old for every
-    window of their key as ``late_traces``.
+    window of their key as ``late_traces``. ``meetings`` are for the stage of groups (see
+    ``detectors.meetings``); ``truncated`` were left out, as there were too many at one trace.
+    ``campaigns`` counts those opened, updated and closed.
     """
 
     outputs: list[Output] = field(default_factory=list)
@@ -78,6 +80,9 @@ class StageOutputs:
     traces: pl.DataFrame | None = None
     touched: Counter[str] = field(default_factory=Counter)
     late_traces: int = 0
+    truncated: int = 0
+    meetings: pl.DataFrame | None = None
+    campaigns: Counter[str] = field(default_factory=Counter)
 
 
 class Stage(Stateful, Protocol):

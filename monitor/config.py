@@ -55,6 +55,11 @@ class TopicSettings(_Section):
         min_length=1,
         description="Who touched which shared key: from the stage of users to that of shared keys.",
     )
+    meetings: str = Field(
+        default="meetings",
+        min_length=1,
+        description="Who met whom: from the stage of shared keys to that of groups.",
+    )
     alerts: str = Field(default="alerts", min_length=1, description="Alerts are published here.")
     decisions: str = Field(
         default="decisions", min_length=1, description="Decisions are published here."

@@ -36,7 +36,7 @@ from monitor.options import ConfigOption, MetricsPortOption, PackOption
 from monitor.packs import load_pack
 from monitor.pipeline import PartitionPipeline, warm_up
 from monitor.settings_sources import ConfigurationError, load_settings
-from monitor.shared_pipeline import SharedPipeline
+from monitor.shared_pipeline import GroupPipeline, SharedPipeline
 from monitor.version import program_version
 
 if TYPE_CHECKING:
@@ -142,10 +142,18 @@ def _stages(
         metrics.watch_stage(f"shared-{partition}", pipeline.stage)
         return pipeline
 
+    def groups(partition: int) -> GroupPipeline:
+        pipeline = GroupPipeline(topology, settings.topics.meetings)
+        metrics.watch_stage(f"groups-{partition}", pipeline.stage)
+        return pipeline
+
     workers = [Worker(settings, users, metrics, failpoint)]
     if topology.pack.shared is not None:
-        of_shared = replace(settings, stage="shared")
-        workers.append(Worker(of_shared, shared, StageObserver(metrics, "shared"), failpoint))
+        of_shared, of_groups = replace(settings, stage="shared"), replace(settings, stage="groups")
+        workers += [
+            Worker(of_shared, shared, StageObserver(metrics, "shared"), failpoint),
+            Worker(of_groups, groups, StageObserver(metrics, "groups"), failpoint),
+        ]
     return workers
 
 

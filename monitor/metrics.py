@@ -10,7 +10,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from prometheus_client import (
     CollectorRegistry,
@@ -22,23 +22,27 @@ from prometheus_client import (
 )
 
 from detectors.events import EVENT_TYPES
+from detectors.group_stage import GroupStage
 from detectors.incidents import Alert, IncidentUpdate, Output
 from detectors.pack import RuleSpec
 from detectors.pressure import BUILT_IN_RULES
 from detectors.shared_stage import SharedStage
+from detectors.stages import UserStage
 
 if TYPE_CHECKING:
     from detectors.pack import Pack
-    from detectors.stages import UserStage
     from monitor.pipeline import PipelineResult
 
-__all__ = ["Metrics"]
+__all__ = ["AnyStage", "Metrics"]
+
+AnyStage: TypeAlias = UserStage | SharedStage | GroupStage
 
 _CHUNK_BUCKETS: Final = (1, 10, 50, 100, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000)
 _PROCESSING_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 _DELAY_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800)
 _USER_KEYS: Final = "user"
 _SHARED_KEYS: Final = "shared"
+_PAIRS: Final = "pair"
 
 
 class Metrics:
@@ -63,7 +67,7 @@ class Metrics:
         self._last_event_s = clock()
         self._rules: dict[str, RuleSpec] = {rule.id: rule for rule in pack.rules}
         self._checkpoint_s: dict[int | str, float] = {}
-        self._stages: dict[int | str, weakref.ref[UserStage | SharedStage]] = {}
+        self._stages: dict[int | str, weakref.ref[AnyStage]] = {}
         self._evicted: dict[int | str, tuple[int, int]] = {}
         ProcessCollector(namespace="floodwatch", registry=self.registry)
         Info("floodwatch_build", "What runs: version and pack.", registry=self.registry).info(
@@ -87,7 +91,7 @@ class Metrics:
             self._alerts.labels(about.id, about.severity, about.mode)
         for alone in ("champion", "challenger"):
             self._disagreements.labels(alone)
-        for key_space in (_USER_KEYS, _SHARED_KEYS):
+        for key_space in (_USER_KEYS, _SHARED_KEYS, _PAIRS):
             self._key_evictions.labels(key_space)
         for key in () if pack.shared is None else pack.shared.keys:
             self._traces.labels(key.name)
@@ -126,6 +130,9 @@ class Metrics:
         for alone, count in counts.disagreed.items():
             self._disagreements.labels(alone).inc(count)
         self._late_traces.inc(counts.late_traces)
+        self._truncated.inc(counts.truncated)
+        for state, count in counts.campaigns.items():
+            self._campaigns.labels(state).inc(count)
         for space, count in counts.touched.items():
             self._traces.labels(space).inc(count)
         for feature, psi in counts.drift.items():
@@ -175,7 +182,7 @@ class Metrics:
         if stage is not None:  # what it evicted before was counted before
             self._evicted[partition] = (stage.keys.evicted, stage.incidents.evicted)
 
-    def watch_stage(self, partition: int | str, stage: UserStage | SharedStage) -> None:
+    def watch_stage(self, partition: int | str, stage: AnyStage) -> None:
         """Show the size of a partition's state from now on, until the stage is gone."""
         self._stages[partition] = weakref.ref(stage)
         self._evicted[partition] = (0, 0)
@@ -201,7 +208,7 @@ class Metrics:
                 self._key_evictions.labels(_keys_of(stage)).inc(now[0] - before[0])
                 self._incident_evictions.inc(now[1] - before[1])
 
-    def _live_stages(self, keys: str | None = None) -> Iterator[UserStage | SharedStage]:
+    def _live_stages(self, keys: str | None = None) -> Iterator[AnyStage]:
         """The stages that are there; only those whose keys are called ``keys``, if given."""
         for reference in list(self._stages.values()):
             stage = reference()
@@ -219,6 +226,17 @@ class Metrics:
             "floodwatch_traces_total",
             "Traces processed: a user touched a shared key.",
             ["key_space"],
+            registry=self.registry,
+        )
+        self._truncated = Counter(
+            "floodwatch_truncated_meetings_total",
+            "Meetings left out, as there were too many at one trace.",
+            registry=self.registry,
+        )
+        self._campaigns = Counter(
+            "floodwatch_campaigns_total",
+            "Campaigns opened, updated and closed.",
+            ["state"],
             registry=self.registry,
         )
         self._late_traces = Counter(
@@ -376,7 +394,7 @@ class Metrics:
             of_key_space,
             registry=registry,
         )
-        for keys in (_USER_KEYS, _SHARED_KEYS):
+        for keys in (_USER_KEYS, _SHARED_KEYS, _PAIRS):
             rows.labels(keys).set_function(partial(self._rows, keys))
             capacity.labels(keys).set_function(partial(self._capacity, keys))
         Gauge(
@@ -439,6 +457,8 @@ class Metrics:
         return max(0.0, self._clock() - min(times_s)) if times_s else 0.0
 
 
-def _keys_of(stage: UserStage | SharedStage) -> str:
+def _keys_of(stage: AnyStage) -> str:
     """What a stage keeps rows for, as the label of metrics."""
+    if isinstance(stage, GroupStage):
+        return _PAIRS
     return _SHARED_KEYS if isinstance(stage, SharedStage) else _USER_KEYS

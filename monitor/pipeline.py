@@ -70,6 +70,8 @@ class Counts:
     drift: dict[str, float] = field(default_factory=dict)
     touched: Counter[str] = field(default_factory=Counter)
     late_traces: int = 0
+    truncated: int = 0
+    campaigns: Counter[str] = field(default_factory=Counter)
 
     def add(self, outputs: StageOutputs) -> None:
         """Count what a stage made of a batch."""
@@ -85,6 +87,8 @@ class Counts:
         self.drift = outputs.drift or self.drift
         self.touched.update(outputs.touched)
         self.late_traces += outputs.late_traces
+        self.truncated += outputs.truncated
+        self.campaigns.update(outputs.campaigns)
 
 
 @dataclass(slots=True)

@@ -46,6 +46,7 @@ class Runner:
         for stage in self.stages:
             stage.use_models(topology.models.current.name)
         self.shared = topology.shared_stage()
+        self.groups = topology.group_stage()
         self._sources = tuple(sources)
         self._merger = Merger(sources)
         self._decoder = Decoder(topology.pack.event_columns)
@@ -113,8 +114,9 @@ class Runner:
         result = PipelineResult(watermark_ms=watermark_ms)
         for stage in self.stages:
             self._note(result, stage.advance(watermark_ms))
-        if self.shared is not None:
-            self._note(result, self.shared.advance(watermark_ms))
+        for later in (self.shared, self.groups):
+            if later is not None:
+                self._note(result, later.advance(watermark_ms))
         return result
 
     def _push(
@@ -137,8 +139,11 @@ class Runner:
         if self.shared is not None and traces:
             together = traces[0]
             if len(traces) > 1:
-                together = pl.concat(traces).sort("order_ms", maintain_order=True)
-            self._note(result, self.shared.process(together))
+                together = pl.concat(traces).sort("order_ms", maintain_order=True).rechunk()
+            shared = self.shared.process(together)
+            self._note(result, shared)
+            if self.groups is not None and shared.meetings is not None:
+                self._note(result, self.groups.process(shared.meetings))
         newest_ms = max(stage.watermark_ms for stage in self.stages)
         result.watermark_ms = max(newest_ms, result.watermark_ms or newest_ms)
 

@@ -1,69 +1,91 @@
-"""The detection of one partition of shared keys: messages of traces in, outputs out."""
+"""The detection of one partition of shared keys, or of groups: messages of rows in, outputs out."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import polars as pl
 
-from detectors.state import Restored, Snapshot
+from detectors.meetings import MEETING_SCHEMA
+from detectors.state import Restored, Snapshot, Stateful
 from detectors.traces import trace_schema
 from monitor.checkpoint.contract import PipelineSnapshot
 from monitor.pipeline import PipelineResult
 from monitor.trace_merge import TraceMerge
-from monitor.trace_messages import TraceMessageError, decode_traces
+from monitor.trace_messages import Outgoing, TraceMessageError, decode_traces
 from monitor.wire import DeadLetter, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
+    from detectors.shared import CompiledShared
+    from detectors.stages import StageOutputs
     from detectors.state import StateBlock
     from detectors.topology import Topology
     from monitor.pipeline import RecordChunk
 
-__all__ = ["SharedPipeline"]
+__all__ = ["GroupPipeline", "RowPipeline", "SharedPipeline"]
 
 
-class SharedPipeline:
+class RowStage(Stateful, Protocol):
+    """What a pipeline of rows needs of its stage."""
+
+    watermark_ms: int
+
+    def process(self, rows: pl.DataFrame) -> StageOutputs:
+        """Apply rows in order."""
+        ...
+
+
+class RowPipeline:
     """Decode, merge the source partitions by event time, detect. One for each partition.
 
     What it does is a function of the log of traces alone: where a source had nothing to say is in
     the log as well. A snapshot holds the traces that wait.
     """
 
-    def __init__(self, topology: Topology, topic: str) -> None:
-        stage = topology.shared_stage()
-        assert stage is not None, "the pack has no shared keys"
-        self.stage = stage
-        self.merge = TraceMerge(
-            trace_schema(stage.shared), [key.spec.name for key in stage.shared.keys]
-        )
-        self._pack_version = topology.pack.version
+    def __init__(
+        self,
+        stage: RowStage,
+        schema: Mapping[str, pl.DataType],
+        shared: CompiledShared,
+        topic: str,
+        pack_version: str,
+    ) -> None:
+        self._stage = stage
+        self.spaces = tuple(key.spec.name for key in shared.keys)
+        self.merge = TraceMerge(schema, self.spaces)
+        self._pack_version = pack_version
         self._topic = topic
-        self._inbox: deque[tuple[int, bytes | None]] = deque()
+        self._inbox: deque[tuple[int, bytes | None, int]] = deque()
         self._applied: int | None = None
 
     @property
     def wanted_models(self) -> str:
-        """Shared keys are not scored."""
+        """Nothing is scored here."""
         return ""
 
     @property
     def models(self) -> str:
-        """Shared keys are not scored."""
+        """Nothing is scored here."""
         return ""
 
     def use_models(self, name: str) -> None:
-        """Shared keys are not scored."""
+        """Nothing is scored here."""
         assert not name, name
 
     def idle_traces(self) -> None:
-        """Nothing comes after this stage."""
+        """That nothing more comes for the moment is said with what came last."""
+
+    def _outgoing(self, outputs: StageOutputs | None) -> Outgoing | None:
+        """What the next stage is told of a step; ``outputs`` None: there were no rows."""
+        del outputs
+        return None
 
     def push(self, chunk: RecordChunk) -> None:
         """Buffer messages."""
-        self._inbox.extend(zip(chunk.offsets, chunk.values, strict=True))
+        self._inbox.extend(zip(chunk.offsets, chunk.values, chunk.timestamps_ms, strict=True))
 
     def buffered(self, source: str) -> int:
         """Messages that wait to be decoded (traces that wait for a source hold nothing back)."""
@@ -81,12 +103,13 @@ class SharedPipeline:
         result = PipelineResult()
         end = None if bound is None else bound.get(self._topic)
         frames: list[pl.DataFrame] = []
-        rows = 0
+        rows = messages = 0
         while self._inbox and rows < limit:
             if end is not None and self._inbox[0][0] >= end:
                 break
-            offset, value = self._inbox.popleft()
+            offset, value, received_ms = self._inbox.popleft()
             self._applied = offset + 1
+            messages += 1
             try:
                 traces = decode_traces(value)
             except TraceMessageError as error:
@@ -94,23 +117,27 @@ class SharedPipeline:
                 letter = DeadLetter(self._topic, 0, offset, reason, "", message, value)
                 result.dead_letters.append(letter)
                 continue
-            self.merge.add(traces)
+            self.merge.add(traces, received_ms)
             taken = self.merge.take()
             if taken is not None:
                 frames.append(taken)
                 rows += len(taken)
         if self._applied is not None:
             result.applied = {self._topic: self._applied}
+        outputs = None
         if frames:
-            outputs = self.stage.process(frames[0] if len(frames) == 1 else pl.concat(frames))
+            rows_in_order = frames[0] if len(frames) == 1 else pl.concat(frames, rechunk=True)
+            outputs = self._stage.process(rows_in_order)
             result.outputs = outputs.outputs
             result.counts.add(outputs)
-            result.watermark_ms = self.stage.watermark_ms
+            result.watermark_ms = self._stage.watermark_ms
+        if messages:
+            result.traces = self._outgoing(outputs)
         return result
 
     def snapshot(self) -> PipelineSnapshot:
         """The state, with copies of what changed since the snapshot before."""
-        state = self.stage.snapshot()
+        state = self._stage.snapshot()
         names = (*state.names, self.merge.name)
         return PipelineSnapshot(
             merged_ms={},
@@ -133,7 +160,7 @@ class SharedPipeline:
         if state is None:
             return Restored(rows=0, dropped=(), complete=False)
         layout, blocks = state
-        return self.stage.restore(layout, self._without_own(blocks))
+        return self._stage.restore(layout, self._without_own(blocks))
 
     def _without_own(self, blocks: Iterable[StateBlock]) -> Iterator[StateBlock]:
         for block in blocks:
@@ -141,3 +168,30 @@ class SharedPipeline:
                 self.merge.restore(block)
             else:
                 yield block
+
+
+class SharedPipeline(RowPipeline):
+    """Traces in; meetings go to the stage of groups."""
+
+    def __init__(self, topology: Topology, topic: str) -> None:
+        stage = topology.shared_stage()
+        assert stage is not None, "the pack has no shared keys"
+        self.stage = stage
+        schema, version = trace_schema(stage.shared), topology.pack.version
+        super().__init__(stage, schema, stage.shared, topic, version)
+
+    def _outgoing(self, outputs: StageOutputs | None) -> Outgoing:
+        met = pl.DataFrame() if outputs is None or outputs.meetings is None else outputs.meetings
+        end = self.stage.met
+        newest_ms = max(self.stage.watermark_ms, self.merge.newest_ms)
+        return Outgoing(met, self.spaces, end - len(met), end, newest_ms, self.merge.idle)
+
+
+class GroupPipeline(RowPipeline):
+    """Meetings in."""
+
+    def __init__(self, topology: Topology, topic: str) -> None:
+        stage = topology.group_stage()
+        assert stage is not None, "the pack has no shared keys"
+        self.stage = stage
+        super().__init__(stage, MEETING_SCHEMA, stage.shared, topic, topology.pack.version)

@@ -4,11 +4,15 @@ A message holds the rows of one step of one source partition that go to one targ
 says which stretch of the source's traces the step made, then the rows as an Arrow stream. A target
 gets every step, also where no row is for it: so it knows how far the source has come, and notices
 when something is missing.
+
+Before them stands a checksum of all that follows. Arrow has none: damaged bytes would be other
+traces, or end the process inside the reader.
 """
 
 from __future__ import annotations
 
 import io
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -28,16 +32,20 @@ if TYPE_CHECKING:
 __all__ = ["Outgoing", "TraceMessage", "TraceMessageError", "decode_traces", "encode_traces"]
 
 _FORMAT: Final = 1
-_HEADER_BYTES: Final = 4
+_NUMBER_BYTES: Final = 4
 
 
 class TraceMessageError(ValueError):
     """A message that is not one of ours, or from a newer version."""
 
 
-class _Header(msgspec.Struct, frozen=True, kw_only=True):
+class _Format(msgspec.Struct, frozen=True, kw_only=True):
     format: int = _FORMAT
+
+
+class _Header(_Format, frozen=True, kw_only=True):
     source: int
+    sources: int
     lineage: str
     start: int
     end: int
@@ -64,7 +72,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class TraceMessage:
-    """What a target partition is told about a step of a source partition.
+    """What a target partition is told about a step of a source partition, one of ``sources``.
 
     ``lineage`` names the run of the source since it last started without state: ordinals of another
     lineage have nothing to do with these. ``frame`` holds those of the traces ``start`` to ``end``
@@ -72,6 +80,7 @@ class TraceMessage:
     """
 
     source: int
+    sources: int
     lineage: str
     start: int
     end: int
@@ -81,11 +90,14 @@ class TraceMessage:
     frame: pl.DataFrame | None
 
 
-def encode_traces(outgoing: Outgoing, source: int, lineage: str, targets: int) -> Iterator[bytes]:
+def encode_traces(
+    outgoing: Outgoing, source: int, sources: int, lineage: str, targets: int
+) -> Iterator[bytes]:
     """The messages for each of ``targets`` partitions, in their order."""
     header = msgspec.json.encode(
         _Header(
             source=source,
+            sources=sources,
             lineage=lineage,
             start=outgoing.start,
             end=outgoing.end,
@@ -94,34 +106,40 @@ def encode_traces(outgoing: Outgoing, source: int, lineage: str, targets: int) -
             spaces=outgoing.spaces,
         )
     )
-    head = len(header).to_bytes(_HEADER_BYTES, "big") + header
+    head = _number(len(header)) + header
     frame = outgoing.frame
     target_of = _targets(frame, outgoing.spaces, targets)
     order = np.argsort(target_of, kind="stable")
     edges = np.searchsorted(target_of[order], np.arange(targets + 1))
     for target in range(targets):
         rows = order[edges[target] : edges[target + 1]]
-        yield head + (_arrow(frame[rows]) if len(rows) else b"")
+        message = head + (_arrow(frame[rows]) if len(rows) else b"")
+        yield _number(zlib.crc32(message)) + message
 
 
 def decode_traces(value: bytes | None) -> TraceMessage:
     """The inverse, for one message. Raises TraceMessageError."""
-    if value is None or len(value) < _HEADER_BYTES:
+    if not value:
         raise TraceMessageError("it is empty")
-    size = int.from_bytes(value[:_HEADER_BYTES], "big")
-    header_bytes, body = value[_HEADER_BYTES:][:size], value[_HEADER_BYTES + size :]
+    message = value[_NUMBER_BYTES:]
+    if value[:_NUMBER_BYTES] != _number(zlib.crc32(message)):
+        raise TraceMessageError("it is damaged, or no message of traces")
+    body_at = _NUMBER_BYTES + int.from_bytes(message[:_NUMBER_BYTES], "big")
+    header_bytes, body = message[_NUMBER_BYTES:body_at], message[body_at:]
     try:
+        written = msgspec.json.decode(header_bytes, type=_Format).format
+        if written > _FORMAT:
+            raise TraceMessageError(
+                f"format {written} is newer than {_FORMAT}, the newest that can be read here; "
+                "update this worker"
+            )
         header = msgspec.json.decode(header_bytes, type=_Header)
         frame = pl.read_ipc_stream(io.BytesIO(body)) if body else None
-    except (msgspec.MsgspecError, PolarsError, OSError, ValueError) as error:
+    except (msgspec.MsgspecError, PolarsError) as error:
         raise TraceMessageError(f"it is no message of traces: {error}") from error
-    if header.format > _FORMAT:
-        raise TraceMessageError(
-            f"format {header.format} is newer than {_FORMAT}, the newest that can be read here; "
-            "update this worker"
-        )
     return TraceMessage(
         source=header.source,
+        sources=header.sources,
         lineage=header.lineage,
         start=header.start,
         end=header.end,
@@ -140,6 +158,10 @@ def _targets(frame: pl.DataFrame, spaces: Sequence[str], targets: int) -> npt.ND
     assert SEGMENTS == 0, "the first number is that of segments"
     hashes = hash_strings(frame["key"]) ^ salts[frame["space"].to_numpy()]
     return np.asarray(hashes % np.uint64(targets), dtype=np.int64)
+
+
+def _number(number: int) -> bytes:
+    return number.to_bytes(_NUMBER_BYTES, "big")
 
 
 def _arrow(frame: pl.DataFrame) -> bytes:

@@ -59,10 +59,10 @@ def finding_messages(
 
 
 def trace_messages(
-    outgoing: Outgoing, *, topic: str, partition: int, lineage: str, targets: int
+    outgoing: Outgoing, *, topic: str, partition: int, partitions: int, lineage: str, targets: int
 ) -> list[OutboundMessage]:
-    """The traces of a step of ``partition``: a message for each of ``targets`` partitions."""
-    values = encode_traces(outgoing, partition, lineage, targets)
+    """The rows of a step of one of ``partitions``: a message for each of ``targets`` partitions."""
+    values = encode_traces(outgoing, partition, partitions, lineage, targets)
     return [
         OutboundMessage(topic, None, value, partition=target) for target, value in enumerate(values)
     ]

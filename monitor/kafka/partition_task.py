@@ -33,6 +33,7 @@ __all__ = ["Feed", "PartitionTask"]
 
 _log = logging.getLogger(__name__)
 
+_IDLE_MARKS_S: Final = (1.0, 7.0)
 _IDLE_S: Final = 0.5  # how often an idle task looks whether a checkpoint is due
 
 
@@ -89,7 +90,8 @@ class PartitionTask:
         self._sources = {
             topic: SourceBuffer(TP(topic, partition), clock()) for topic in settings.inputs
         }
-        self._said_idle = False
+        self._moved_s = clock()
+        self._idle_marks = 0
         self._early: list[Chunk] = []
         self._restored = False
         self._wake = asyncio.Event()
@@ -214,13 +216,16 @@ class PartitionTask:
                 await self._wake.wait()
 
     async def _say_idle(self) -> None:
-        """Tell the stage of shared keys, once, that it need not wait for this partition."""
-        if self._said_idle or self._checkpoints.bound is not None:
+        """Tell the stage of shared keys that it need not wait for this partition.
+
+        A second time some seconds later: by then all has come that others had to say.
+        """
+        if self._checkpoints.bound is not None or self._idle_marks == len(_IDLE_MARKS_S):
             return
         waiting = any(self._waiting(source) for source in self._sources.values())
-        if waiting or len(self._idle_sources()) < len(self._sources):
+        if waiting or self._clock() - self._moved_s < _IDLE_MARKS_S[self._idle_marks]:
             return
-        self._said_idle = True
+        self._idle_marks += 1
         outgoing = self._pipeline.idle_traces()
         if outgoing is not None:
             await self._checkpoints.commit_order()
@@ -255,7 +260,8 @@ class PartitionTask:
             await self._require_reachable(bound)
         self._release_held()
         if moved or messages:
-            self._said_idle = False
+            self._moved_s = self._clock()
+            self._idle_marks = 0
             if not suppressing:  # it was counted when it was published
                 self._observer.chunk_processed(self.partition, result, elapsed_s)
                 for letter in result.dead_letters:
@@ -299,10 +305,11 @@ class PartitionTask:
     def _trace_messages(self, outgoing: Outgoing) -> list[OutboundMessage]:
         return trace_messages(
             outgoing,
-            topic=self._settings.topics.traces,
+            topic=self._settings.next_topic,
             partition=self.partition,
+            partitions=self._partitions,
             lineage=self._checkpoints.lineage,
-            targets=self._partitions,
+            targets=self._partitions if self._settings.stage == "users" else 1,
         )
 
     def _idle_sources(self) -> list[str]:

@@ -11,7 +11,7 @@ from monitor.kafka.topics import TopicNames
 
 __all__ = ["StageName", "WorkerSettings"]
 
-StageName: TypeAlias = Literal["users", "shared"]
+StageName: TypeAlias = Literal["users", "shared", "groups"]
 
 _SHORTEST_SESSION_S = 6.0  # the broker's group.min.session.timeout.ms
 
@@ -70,7 +70,14 @@ class WorkerSettings:
     @property
     def inputs(self) -> tuple[str, ...]:
         """The co-partitioned topics that the stage reads."""
-        return self.topics.inputs if self.stage == "users" else (self.topics.traces,)
+        if self.stage == "users":
+            return self.topics.inputs
+        return (self.topics.traces if self.stage == "shared" else self.topics.meetings,)
+
+    @property
+    def next_topic(self) -> str:
+        """Where rows for the next stage go."""
+        return self.topics.traces if self.stage == "users" else self.topics.meetings
 
     @property
     def stage_group(self) -> str:

@@ -48,7 +48,7 @@ _INPUT: Final = {
     "retention.ms": str(7 * _DAY_MS),
     "message.timestamp.type": "LogAppendTime",
 }
-_TRACES: Final = {"cleanup.policy": "delete", "retention.ms": str(_DAY_MS)}
+_TRACES: Final = {**_INPUT, "retention.ms": str(_DAY_MS)}
 _OUTPUT: Final = {"compression.type": "gzip"}
 _ALERTS: Final = {**_OUTPUT, "cleanup.policy": "delete", "retention.ms": str(30 * _DAY_MS)}
 _COMPACTED: Final = {
@@ -83,6 +83,7 @@ class TopicNames:
     sharing_events: str = "sharing-events"
     feedback_events: str = "feedback-events"
     traces: str = "traces"
+    meetings: str = "meetings"
     alerts: str = "alerts"
     decisions: str = "decisions"
     incidents: str = "incidents"
@@ -99,6 +100,11 @@ class TopicNames:
         return (self.generation_events, self.sharing_events, self.feedback_events)
 
     @property
+    def internal_and_inputs(self) -> tuple[str, ...]:
+        """Every topic that a stage reads."""
+        return (*self.inputs, self.traces, self.meetings)
+
+    @property
     def outputs(self) -> tuple[str, str, str]:
         """The topics that findings are published to."""
         return (self.alerts, self.decisions, self.incidents)
@@ -109,8 +115,12 @@ class TopicNames:
         return f"{group}-checkpoints-changelog"
 
     def all_checkpoints(self, group: str) -> tuple[str, ...]:
-        """Where the stages keep their state."""
+        """Where the stages with several partitions keep their state."""
         return (self.checkpoints(group), self.checkpoints(self.group_of(group, "shared")))
+
+    def single(self, group: str) -> tuple[str, ...]:
+        """Topics of the stage of groups, which has a single partition."""
+        return (self.meetings, self.checkpoints(self.group_of(group, "groups")))
 
     @staticmethod
     def group_of(group: str, stage: str) -> str:
@@ -126,7 +136,7 @@ class TopicNames:
 class TopicSpec:
     """A topic as it should be. ``replication_factor`` -1 leaves the choice to the broker.
 
-    The partition count of a topic that is ``co_partitioned`` (the inputs) must be exact.
+    The partition count of a topic that is ``co_partitioned`` (what stages read) must be exact.
     """
 
     name: str
@@ -177,13 +187,15 @@ def declare_topics(
     by_name = {
         **dict.fromkeys(names.inputs, (partitions, _INPUT)),
         names.traces: (partitions, _TRACES),
+        names.meetings: (1, _TRACES),
         names.alerts: (partitions, _ALERTS),
         names.decisions: (partitions, {**_COMPACTED, "retention.ms": str(30 * _DAY_MS)}),
         names.incidents: (partitions, {**_COMPACTED, "retention.ms": str(90 * _DAY_MS)}),
         **dict.fromkeys(names.all_checkpoints(group), (partitions, _CHECKPOINTS)),
-        **{names.dead_letters(name): (1, _DEAD_LETTERS) for name in (*names.inputs, names.traces)},
+        **{name: (1, _CHECKPOINTS) for name in names.single(group) if name != names.meetings},
+        **{names.dead_letters(name): (1, _DEAD_LETTERS) for name in names.internal_and_inputs},
     }
-    equal = {*names.inputs, names.traces, *names.all_checkpoints(group)}
+    exact = {*names.inputs, names.traces, *names.all_checkpoints(group), *names.single(group)}
     durable = {"min.insync.replicas": "2"} if replication_factor >= 3 else {}
     return tuple(
         TopicSpec(
@@ -191,7 +203,7 @@ def declare_topics(
             count,
             {**configuration, **durable},
             replication_factor,
-            co_partitioned=name in equal,
+            co_partitioned=name in exact,
         )
         for name, (count, configuration) in by_name.items()
     )
@@ -251,6 +263,11 @@ def require_topics(brokers: Sequence[str], names: TopicNames, group: str = DEFAU
             "make them with 'floodwatch topics create'"
         )
     equal = {*names.inputs, names.traces, *names.all_checkpoints(group)}
+    several = [s.name for s in statuses if s.name in names.single(group) and s.partitions != 1]
+    if several:
+        raise TopicsError(
+            f"these topics must have 1 partition: {', '.join(several)}; delete and create them anew"
+        )
     counts = {s.name: s.partitions for s in statuses if s.name in equal}
     if len(set(counts.values())) != 1:
         listed = ", ".join(f"{name} has {count}" for name, count in counts.items())

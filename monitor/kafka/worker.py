@@ -119,7 +119,8 @@ class _Session:
         self._make_pipeline = make_pipeline
         self._observer = observer
         self._loop = asyncio.get_running_loop()
-        self._app = build_app(settings, partitions, self._receive)
+        own = 1 if settings.stage == "groups" else partitions
+        self._app = build_app(settings, own, self._receive)
         self._app.consumer.before_revoke = self._finish
         self._publisher = Publisher(self._app.producer, settings, observer)
         self._checkpoints = CheckpointContext(

@@ -11,8 +11,9 @@ import polars as pl
 from detectors.batch import EventBatch
 from detectors.compiled import CompiledPack, compile_pack
 from detectors.errors import near_match
+from detectors.group_stage import GroupStage
 from detectors.incidents import Alert
-from detectors.pack import SEGMENT_SPACE, USER_SPACE
+from detectors.pack import CAMPAIGN_SPACE, SEGMENT_SPACE, USER_SPACE
 from detectors.rules import Rules
 from detectors.shared_stage import SharedStage
 from detectors.stages import StageOutputs, UserStage
@@ -102,10 +103,12 @@ def _family(compiled: CompiledPack, spec: RuleSpec) -> _Family:
     counted = _counted(pack.features)
     if spec.key == USER_SPACE:
         rules, schema = compiled.rules, compiled.schema
-    elif spec.key == SEGMENT_SPACE or shared is None or pack.shared is None:
+    elif shared is None or pack.shared is None or spec.key in (SEGMENT_SPACE, CAMPAIGN_SPACE):
         assert shared is not None
-        rules, schema, levels, derived = shared.segment_rules, shared.segment_schema, (), []
-        counted, flags = frozenset(), frozenset()
+        rules, schema = shared.segment_rules, shared.segment_schema
+        if spec.key == CAMPAIGN_SPACE:
+            rules, schema = shared.campaign_rules, shared.campaign_schema
+        levels, derived, counted, flags = (), [], frozenset(), frozenset()
     else:
         rules, schema, levels = shared.rules[spec.key], shared.schema, (*levels, *shared.derived)
         derived += [derived.name for derived in pack.shared.derived]
@@ -168,6 +171,10 @@ def _play(compiled: CompiledPack, case: RuleCase) -> StageOutputs:
         shared = SharedStage(compiled, _MAX_USERS).process(played.traces)
         played.outputs += shared.outputs
         played.rule_errors |= shared.rule_errors
+        if shared.meetings is not None:
+            groups = GroupStage(compiled, _MAX_USERS).process(shared.meetings)
+            played.outputs += groups.outputs
+            played.rule_errors |= groups.rule_errors
     return played
 
 

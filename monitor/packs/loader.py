@@ -166,7 +166,8 @@ def _pack(
 def _shared(shared: SharedFile) -> SharedSpec:
     return SharedSpec(
         keys=tuple(
-            SharedKeySpec(key.name, key.column, key.where, key.form, key.doc) for key in shared.keys
+            SharedKeySpec(key.name, key.column, key.where, key.form, key.lasting, key.doc)
+            for key in shared.keys
         ),
         windows=_windows(shared.windows),
         features=_features(shared.features),

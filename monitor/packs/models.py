@@ -137,6 +137,7 @@ class SharedKeyModel(_Strict):
     column: Name
     where: Sql = "true"
     form: Annotated[Literal["text", "network", "bands"], Field(alias="as")] = "text"
+    lasting: bool = False
     doc: Text = ""
 
 
@@ -152,7 +153,7 @@ class SegmentModel(_Strict):
 class SharedFile(_Strict):
     """``shared.yaml``; a pack need not have one."""
 
-    keys: Annotated[list[SharedKeyModel], Field(min_length=1, max_length=64)]
+    keys: Annotated[list[SharedKeyModel], Field(min_length=1, max_length=32)]
     windows: Annotated[dict[str, WindowModel], Field(min_length=1, max_length=8)]
     derived: Annotated[list[DerivedModel], Field(max_length=256)] = []
     features: Annotated[list[FeatureModel], Field(min_length=1, max_length=256)]

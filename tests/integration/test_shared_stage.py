@@ -1,4 +1,4 @@
-"""Shared keys across partitions: two stages on a real broker give what one process gives."""
+"""Shared keys and groups across partitions: the stages on a real broker give what one process does."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from monitor.kafka.workers import Workers
 from monitor.packs import load_pack
 from monitor.pipeline import PartitionPipeline, PipelineResult, warm_up
 from monitor.runner import Runner
-from monitor.shared_pipeline import SharedPipeline
+from monitor.shared_pipeline import GroupPipeline, RowPipeline, SharedPipeline
 from monitor.simulator import load_scenario, simulate
 from monitor.simulator.kafka_output import write_kafka
 from tests.integration.kafka_harness import Installation, running, wait_until
@@ -59,32 +59,39 @@ def crowd_pack() -> Pack:
 
 @dataclass(slots=True)
 class Touched(IgnoringObserver):
-    """Sums the traces that the stage of shared keys says it processed."""
+    """Sums what the later stages say they did."""
 
     touched: Counter[str] = field(default_factory=Counter)
+    campaigns: Counter[str] = field(default_factory=Counter)
 
     def chunk_processed(self, partition: int, result: PipelineResult, elapsed_s: float) -> None:
         """Add a result."""
         self.touched.update(result.counts.touched)
+        self.campaigns.update(result.counts.campaigns)
 
 
 @dataclass(slots=True)
 class Place:
-    """An installation with two-stage workers."""
+    """An installation with workers of all stages."""
 
     installation: Installation
     topology: Topology
-    pipelines: dict[int, SharedPipeline] = field(default_factory=dict)
+    pipelines: dict[str, RowPipeline] = field(default_factory=dict)
     observer: Touched = field(default_factory=Touched)
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """A process with both stages."""
+        """A process with all stages."""
         names = self.installation.names
 
         def shared(partition: int) -> SharedPipeline:
             pipeline = SharedPipeline(self.topology, names.traces)
-            self.pipelines[partition] = pipeline
+            self.pipelines[f"shared-{partition}"] = pipeline
+            return pipeline
+
+        def groups(partition: int) -> GroupPipeline:
+            pipeline = GroupPipeline(self.topology, names.meetings)
+            self.pipelines[f"groups-{partition}"] = pipeline
             return pipeline
 
         of_users: WorkerSettings = self.installation.settings()
@@ -92,6 +99,7 @@ class Place:
             [
                 Worker(of_users, lambda _: PartitionPipeline(self.topology, names.inputs)),
                 Worker(replace(of_users, stage="shared"), shared, self.observer),
+                Worker(replace(of_users, stage="groups"), groups, self.observer),
             ]
         )
         with running(workers) as state:
@@ -107,16 +115,20 @@ class Place:
             committed = self.installation.committed()
             if any(committed.get(tp) != end for tp, end in ends.items()):
                 return False
-            traces = Counter(
-                (record.topic, record.partition)
-                for record in self.read(self.installation.names.traces)
-            )
-            group = self.installation.names.group_of(self.installation.group, "shared")
-            applied = replace(self.installation, group=group).committed()
             idle = all(pipeline.merge.waiting == 0 for pipeline in self.pipelines.values())
-            return idle and all(applied.get(tp) == end for tp, end in traces.items())
+            names = self.installation.names
+            return idle and all(
+                self._applied(stage, topic)
+                for stage, topic in (("shared", names.traces), ("groups", names.meetings))
+            )
 
         wait_until(done, "all events and traces are applied", deadline_s=120)
+
+    def _applied(self, stage: str, topic: str) -> bool:
+        rows = Counter((record.topic, record.partition) for record in self.read(topic))
+        group = self.installation.names.group_of(self.installation.group, stage)
+        applied = replace(self.installation, group=group).committed()
+        return all(applied.get(tp) == end for tp, end in rows.items())
 
     def read(self, topic: str) -> list[Any]:
         """Every record of a topic."""
@@ -131,8 +143,8 @@ def place(kafka: KafkaBroker | ExistingBroker) -> Place:
     return Place(Installation.create(kafka.bootstrap, partitions=PARTITIONS), topology)
 
 
-def test_two_stages_and_four_partitions_give_what_one_process_gives(place: Place) -> None:
-    """Restarted on the way: the same traces, each once, and the same alerts of shared keys."""
+def test_three_stages_and_four_partitions_give_what_one_process_gives(place: Place) -> None:
+    """One worker, then two: the same traces, each once, and the same campaigns and alerts."""
     names = place.installation.names
     events = simulate(load_scenario("all-attacks"), seed=5, users=1_500).events
     half = len(events) // 2
@@ -140,19 +152,21 @@ def test_two_stages_and_four_partitions_give_what_one_process_gives(place: Place
     with place.working():
         place.wait_until_done()
     write_kafka(iter([events[half:]]), [place.installation.bootstrap], names.inputs)
-    with place.working():
+    with place.working(), place.working():
         place.wait_until_done()
     runner = Runner(place.topology, ["all"])
     runner.push_frame("all", events.select(sorted(runner.columns)), int(events["time_ms"].max()))
     runner.end("all")
     expected = runner.run()
     assert place.observer.touched == expected.counts.touched
+    assert place.observer.campaigns == expected.counts.campaigns
     for pipeline in place.pipelines.values():
         assert (pipeline.merge.missing, pipeline.merge.forced) == (0, 0)
-    shared = {rule.id for rule in _RULES}
+    shared = {*(rule.id for rule in _RULES), "swarm", "coordinated-group"}
     in_process = {(a.rule_id, a.key): a for a in expected.alerts if a.rule_id in shared}
     alerts = [json.loads(record.value)["data"] for record in place.read(names.alerts)]
     live = {(a["rule_id"], a["key"]) for a in alerts if a["rule_id"] in shared}
     assert len(live) > 20
+    assert {rule_id for rule_id, _ in live} == {"crowd", "template", "swarm"}
     assert live == in_process.keys()
     assert pl.Series([a["alert_id"] for a in alerts]).is_unique().all()

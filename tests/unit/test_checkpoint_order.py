@@ -86,7 +86,7 @@ def test_offsets_that_do_not_belong_together_are_refused() -> None:
     ("metadata", "message"),
     [
         ("hello", "not ours"),
-        ('{"format":3,"checkpoint":null,"published":0,"cuts":""}', "format 3.*newer"),
+        ('{"format":4,"checkpoint":null,"published":0,"cuts":""}', "format 4.*newer"),
         ('{"format":2,"checkpoint":null,"published":0,"cuts":"gA=="}', "break off"),
         ('{"format":2,"checkpoint":null,"published":0,"cuts":"!"}', "cuts"),
     ],
@@ -94,6 +94,51 @@ def test_offsets_that_do_not_belong_together_are_refused() -> None:
 def test_metadata_that_cannot_be_read_is_refused(metadata: str, message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         parse_committed({"a": CommittedOffset(0, metadata)})
+
+
+@pytest.mark.parametrize("written", [1, 2])
+def test_what_older_versions_committed_can_be_read(written: int) -> None:
+    """Before there were models to switch between, and before runs had names."""
+    switches = ',"switches":[[0,"m+"]]' if written == 2 else ""
+    metadata = f'{{"format":{written},"checkpoint":"1-1","published":2,"cuts":"Aw=="{switches}}}'
+    progress = parse_committed({"a": CommittedOffset(10, metadata)})
+    assert progress == Progress(
+        {"a": 10},
+        "1-1",
+        {"a": 12},
+        ({"a": 13},),
+        switches=((0, "m+"),) if switches else (),
+        lineage=None,
+    )
+
+
+def test_a_run_keeps_the_name_that_it_was_given_first() -> None:
+    """Through commits, checkpoints and whoever goes on: a receiver knows it by that name."""
+    order = TakenOrder(Progress({"a": 0, "b": 0}), "3-first")
+    order.took({"a": 3, "b": 1}, in_order=True)
+    assert parse_committed(order.committed()).lineage == "3-first"
+    order.rebase("3-first-1", order.close())
+    progress = parse_committed(order.committed())
+    assert progress.lineage == "3-first"
+    successor = TakenOrder(progress, "8-second")
+    assert successor.lineage == "3-first"
+    assert parse_committed(successor.committed()).lineage == "3-first"
+
+
+def test_a_run_without_state_has_a_name_of_its_own() -> None:
+    """So has one that goes on from what was committed before runs had names."""
+    moved = parse_committed({"a": CommittedOffset(7, "")})
+    assert TakenOrder(moved, "9-new").lineage == "9-new"
+    unnamed = '{"format":2,"checkpoint":"1-1","published":0,"cuts":""}'
+    order = TakenOrder(parse_committed({"a": CommittedOffset(7, unnamed)}), "9-new")
+    assert parse_committed(order.committed()).lineage == "9-new"
+
+
+def test_offsets_of_two_runs_do_not_belong_together() -> None:
+    """As when those of one topic are set back to what they were before a reset."""
+    one, other = (TakenOrder(Progress({name: 0}), f"{name}-run").committed() for name in "ab")
+    with pytest.raises(CheckpointError, match="do not belong together"):
+        parse_committed({**one, **other})
 
 
 _EVENTS = st.lists(

@@ -433,3 +433,28 @@ def test_a_checkpoint_forgets_the_models_before_it() -> None:
         return world.offsets["in"].metadata
 
     assert '"switches":[[0,"new+"]]' in asyncio.run(run())
+
+
+def test_a_lineage_lasts_until_a_partition_starts_without_state() -> None:
+    """It is durable before anything is published under it; then whoever comes next has it."""
+
+    def lineage(world: World, generation: int) -> str:
+        async def run() -> str:
+            pipeline, checkpoints = start(world, generation)
+            position = await checkpoints.restore()
+            first = position.get("in", 0)
+            apply(pipeline, checkpoints, first, first + 2)
+            await checkpoints.commit_order()
+            return checkpoints.lineage
+
+        return asyncio.run(run())
+
+    world = World()
+    assert lineage(world, 4) == "4-w"
+    assert '"lineage":"4-w"' in world.offsets["in"].metadata
+    assert lineage(world, 5) == "4-w", "after a crash before the first checkpoint"
+    world = with_one_checkpoint()
+    assert lineage(world, 6) == "1-w", "after a checkpoint"
+    world.offsets = {"in": CommittedOffset(3, "")}  # an operator moved the group
+    assert lineage(world, 7) == "7-w"
+    assert lineage(world, 8) == "7-w"

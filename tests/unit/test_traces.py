@@ -128,5 +128,5 @@ def test_a_rule_needs_a_key_space_that_there_is() -> None:
     with pytest.raises(PackError, match=r"unknown key space 'assets'.*did you mean 'asset'"):
         compile_pack(replace(shared_pack(), rules=(rule,)))
     acting = replace(rule, key="asset", action=Action("block", "all", 60_000))
-    with pytest.raises(PackError, match="a decision is about a user"):
+    with pytest.raises(PackError, match="a decision is about users"):
         compile_pack(replace(shared_pack(), rules=(acting,)))

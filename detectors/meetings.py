@@ -1,0 +1,110 @@
+"""Who met whom on a shared key: sent by the stage of shared keys to that of groups.
+
+A row is a trace on a key that somebody else has touched as well::
+
+    ordinal     which row of its partition this is (int64)
+    order_ms    how far the partition had come in event time (int64, ascending)
+    space       the number of the key space in the pack, from 1 (uint8)
+    key         the key
+    key_hash    of the key and its space (uint64)
+    time_ms     when the actor acted, in event ``event_id``
+    user_id     the actor, ``actor`` as a hash (uint64)
+    founder     at the trace that brings a second actor to a key: the hash of the first, else 0
+    founder_id  the first actor, null where it is not known
+    chance, crowd               see ``detectors.rings``
+    swarm_actors, swarm_expected, swarm_score, swarming    see ``detectors.swarms``
+    partners, partner_ms        the actors met, and when they acted (lists)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+if TYPE_CHECKING:
+    from detectors.keys import Hashes
+    from detectors.names import NameTable
+    from detectors.rings import RingOutputs
+    from detectors.swarms import SwarmOutputs
+
+__all__ = ["MEETING_SCHEMA", "meetings"]
+
+MEETING_SCHEMA: Final = {
+    "ordinal": pl.Int64(),
+    "order_ms": pl.Int64(),
+    "space": pl.UInt8(),
+    "key": pl.String(),
+    "key_hash": pl.UInt64(),
+    "time_ms": pl.Int64(),
+    "event_id": pl.String(),
+    "user_id": pl.String(),
+    "actor": pl.UInt64(),
+    "founder": pl.UInt64(),
+    "founder_id": pl.String(),
+    "chance": pl.Float64(),
+    "crowd": pl.Float64(),
+    "swarm_actors": pl.Float64(),
+    "swarm_expected": pl.Float64(),
+    "swarm_score": pl.Float64(),
+    "swarming": pl.Boolean(),
+    "partners": pl.List(pl.UInt64()),
+    "partner_ms": pl.List(pl.Int64()),
+}
+
+
+def meetings(
+    frame: pl.DataFrame,
+    order_ms: npt.NDArray[np.int64],
+    key_hashes: Hashes,
+    actors: Hashes,
+    ring: RingOutputs,
+    swarm: SwarmOutputs,
+    names: NameTable,
+    first_ordinal: int,
+) -> pl.DataFrame:
+    """The meetings among n traces in order; ``names`` knows the actors so far."""
+    rows = np.flatnonzero(ring.audience > 1)
+    chosen = frame[["space", "key", "time_ms", "event_id", "user_id"]][rows]
+    founders = ring.founders[rows]
+    ids: list[str | None] = [None] * len(rows)
+    found = np.flatnonzero(founders)
+    for at, name in zip(found.tolist(), names.names(founders[found]), strict=True):
+        ids[at] = name
+    starts = np.searchsorted(ring.positions, rows)
+    counts = np.searchsorted(ring.positions, rows, side="right") - starts
+    return chosen.with_columns(
+        pl.Series("ordinal", np.arange(first_ordinal, first_ordinal + len(rows))),
+        pl.Series("order_ms", order_ms[rows]),
+        pl.Series("key_hash", key_hashes[rows]),
+        pl.Series("actor", actors[rows]),
+        pl.Series("founder", founders),
+        pl.Series("founder_id", ids, dtype=pl.String),
+        pl.Series("chance", ring.chance[rows]),
+        pl.Series("crowd", ring.crowd[rows]),
+        pl.Series("swarm_actors", swarm.actors[rows]),
+        pl.Series("swarm_expected", swarm.expected[rows]),
+        pl.Series("swarm_score", swarm.score[rows]),
+        pl.Series("swarming", swarm.swarming[rows]),
+        _lists("partners", ring.partners, counts),
+        _lists("partner_ms", ring.partner_ms, counts),
+    ).select(list(MEETING_SCHEMA))
+
+
+def _lists(name: str, values: npt.NDArray[np.generic], counts: npt.NDArray[np.int64]) -> pl.Series:
+    """A Series of n lists: the values in order, so many in each."""
+    assert counts.sum() == len(values), "every contact belongs to a trace that is sent"
+    owner = np.repeat(np.arange(len(counts)), counts)
+    joined = pl.DataFrame({"owner": owner, name: values})
+    lists = joined.group_by("owner", maintain_order=True).agg(name)
+    dtype = pl.List(joined.schema[name])
+    made = pl.DataFrame({"owner": np.arange(len(counts))}).join(
+        lists, on="owner", how="left", maintain_order="left"
+    )
+    return (
+        made[name].fill_null(pl.Series([[]], dtype=dtype))
+        if len(made)
+        else pl.Series(name, [], dtype=dtype)
+    )

@@ -187,6 +187,11 @@ class Campaigns:
         return len(self._open)
 
     @property
+    def quiet(self) -> bool:
+        """Whether there is neither a campaign nor a swarm."""
+        return not self._open and not self._swarms
+
+    @property
     def swarm_keys(self) -> Hashes:
         """The keys with a live swarm, ascending."""
         return np.array(sorted(self._swarms), dtype=np.uint64)

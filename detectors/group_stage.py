@@ -6,7 +6,8 @@ One partition holds all of it: a tie is made of meetings on keys that lie anywhe
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,13 +29,15 @@ if TYPE_CHECKING:
     from detectors.campaigns import CampaignChange
     from detectors.compiled import CompiledPack
     from detectors.incidents import IncidentTracker, Output
-    from detectors.keys import KeyTable
+    from detectors.keys import Hashes, KeyTable
     from detectors.shared import CompiledShared
     from detectors.state.blocks import Layout, Restored, Snapshot, StateBlock
 
 __all__ = ["GroupStage"]
 
 Int64s = npt.NDArray[np.int64]
+
+_Columns = TypeVar("_Columns", Exposures, Meetings)
 
 _NEVER_MS: Final = -(2**62)
 
@@ -106,14 +109,15 @@ class GroupStage:
         if not len(rows):
             return result
         order_ms = rows["order_ms"].to_numpy()
+        batch = _Batch.of(rows)
         start = 0
         for position, tick_ms in ticks(
             order_ms, self.watermark_ms, self.campaigns.settings.tick_ms
         ):
-            self._apply(rows[start:position])
+            self._apply(batch, start, position)
             start = position
             result.outputs.extend(self._tick(tick_ms, result))
-        self._apply(rows[start:])
+        self._apply(batch, start, len(rows))
         self.watermark_ms = max(self.watermark_ms, int(order_ms.max()))
         return result
 
@@ -126,58 +130,26 @@ class GroupStage:
             result.outputs.extend(self._tick(watermark_ms // tick_ms * tick_ms, result))
         return result
 
-    def _apply(self, rows: pl.DataFrame) -> None:
-        """Exposures, meetings and sightings of rows between two ticks."""
-        if not len(rows):
+    def _apply(self, batch: _Batch, start: int, end: int) -> None:
+        """Exposures, meetings and sightings of the rows from ``start`` to ``end``, within a tick."""
+        if start == end:
             return
-        actors, keys = rows["actor"].to_numpy(), rows["key_hash"].to_numpy()
-        times_ms = rows["time_ms"].to_numpy()
-        spaces = rows["space"].to_numpy() - np.uint8(1)
-        counts = rows["partners"].list.len().to_numpy().astype(np.int64)
-        partners = rows["partners"].explode(empty_as_null=False).to_numpy().astype(np.uint64)
-        partner_ms = rows["partner_ms"].explode(empty_as_null=False).to_numpy().astype(np.int64)
-        scores = rows["swarm_score"].to_numpy()
-        self._name(rows, actors, keys)
-        self.actors.apply(_exposures(rows, times_ms, actors, keys, spaces))
-        of = np.repeat(np.arange(len(rows)), counts)
-        self.ties.apply(
-            Meetings(
-                times_ms[of], actors[of], partners, partner_ms, keys[of], spaces[of], scores[of]
-            )
-        )
-        seen = np.flatnonzero(rows["swarming"].to_numpy())
+        named = slice(batch.named[start], batch.named[end])
+        self.names.note(batch.name_hashes[named], batch.names[named])
+        self.key_names.note(batch.keys[start:end], batch.key_names[start:end])
+        exposed = slice(batch.exposed[start], batch.exposed[end])
+        self.actors.apply(_part(batch.exposures, exposed))
+        met = slice(batch.met[start], batch.met[end])
+        self.ties.apply(_part(batch.meetings, met))
+        seen = start + np.flatnonzero(batch.swarming[start:end])
         if len(seen):
-            among = np.full(len(rows), -1, dtype=np.int32)
-            among[seen] = np.arange(len(seen), dtype=np.int32)
-            shown = among[of] >= 0
-            self.campaigns.see(
-                Sightings(
-                    times_ms=times_ms[seen],
-                    keys=keys[seen],
-                    spaces=spaces[seen],
-                    actors=actors[seen],
-                    scores=scores[seen],
-                    crowds=rows["swarm_actors"].to_numpy()[seen],
-                    expected=rows["swarm_expected"].to_numpy()[seen],
-                    events=rows["event_id"][seen].to_list(),
-                    partner_of=among[of][shown],
-                    partners=partners[shown],
-                    partner_ms=partner_ms[shown],
-                )
-            )
-
-    def _name(
-        self, rows: pl.DataFrame, actors: npt.NDArray[np.uint64], keys: npt.NDArray[np.uint64]
-    ) -> None:
-        founders = rows["founder"].to_numpy()
-        known = np.flatnonzero((founders != 0) & rows["founder_id"].is_not_null().to_numpy())
-        self.names.note(founders[known], rows["founder_id"][known])
-        self.names.note(actors, rows["user_id"])
-        self.key_names.note(keys, rows["key"])
+            self.campaigns.see(batch.sightings(seen))
 
     def _tick(self, now_ms: int, result: StageOutputs) -> list[Output]:
         """Judge ties, group them, ask the rules; ``now_ms`` is a tick that is over."""
         campaigns = self.campaigns
+        if campaigns.quiet and self.ties.unchanged:
+            return list(self.alerting.close_due(now_ms))
         since_ms = now_ms - campaigns.settings.silence_ms
         ties = self.ties.significant(self.actors, campaigns.swarm_keys, now_ms, since_ms)
         changes = campaigns.update(now_ms, ties)
@@ -203,25 +175,95 @@ class GroupStage:
         return Moment(now_ms, now_ms, sheet, 0, findings=findings)
 
 
-def _exposures(
-    rows: pl.DataFrame,
-    times_ms: Int64s,
-    actors: npt.NDArray[np.uint64],
-    keys: npt.NDArray[np.uint64],
-    spaces: npt.NDArray[np.uint8],
-) -> Exposures:
-    """The founder of a key is exposed right before the second actor."""
-    founders = rows["founder"].to_numpy()
-    at = np.flatnonzero(founders)
-    every = np.arange(len(rows))
-    order = np.argsort(np.concatenate((2 * at, 2 * every + 1)), kind="stable")
-    source = np.concatenate((at, every))[order]
-    zeros, ones = np.zeros(len(at)), np.ones(len(at))
-    return Exposures(
-        times_ms[source],
-        np.concatenate((founders[at], actors))[order],
-        keys[source],
-        spaces[source],
-        np.concatenate((zeros, rows["chance"].to_numpy()))[order],
-        np.concatenate((ones, rows["crowd"].to_numpy()))[order],
-    )
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """n meetings, taken apart once, to be applied tick by tick.
+
+    ``exposures`` of row i begin at ``exposed[i]`` (n + 1,), ``names`` and their hashes at
+    ``named[i]``, ``meetings`` at ``met[i]``.
+    """
+
+    rows: pl.DataFrame
+    keys: Hashes
+    key_names: pl.Series
+    swarming: npt.NDArray[np.bool_]
+    exposures: Exposures
+    exposed: Int64s
+    name_hashes: Hashes
+    names: pl.Series
+    named: Int64s
+    meetings: Meetings
+    met: Int64s
+
+    @classmethod
+    def of(cls, rows: pl.DataFrame) -> _Batch:
+        """The rows as arrays. The founder of a key is exposed right before the second actor."""
+        n = len(rows)
+        founders, actors = rows["founder"].to_numpy(), rows["actor"].to_numpy()
+        keys, times_ms = rows["key_hash"].to_numpy(), rows["time_ms"].to_numpy()
+        spaces = rows["space"].to_numpy() - np.uint8(1)
+        exposures_of = 1 + (founders != 0)
+        source = np.repeat(np.arange(n), exposures_of)
+        founding = np.append(source[1:] == source[:-1], [False])[: len(source)]
+        exposed_actors = np.where(founding, founders[source], actors[source])
+        known = ~founding | rows["founder_id"].is_not_null().to_numpy()[source]
+        strings = pl.concat([rows["founder_id"], rows["user_id"]])
+        names = strings[np.where(founding, source, source + n)[known]]
+        contacts = rows["partners"].list.len().to_numpy().astype(np.int64)
+        partners = rows["partners"].explode(empty_as_null=False).to_numpy().astype(np.uint64)
+        partner_ms = rows["partner_ms"].explode(empty_as_null=False).to_numpy().astype(np.int64)
+        of = np.repeat(np.arange(n), contacts)
+        scores = rows["swarm_score"].to_numpy()
+        return cls(
+            rows=rows,
+            keys=keys,
+            key_names=rows["key"],
+            swarming=rows["swarming"].to_numpy(),
+            exposures=Exposures(
+                times_ms[source],
+                exposed_actors,
+                keys[source],
+                spaces[source],
+                np.where(founding, 0.0, rows["chance"].to_numpy()[source]),
+                np.where(founding, 1.0, rows["crowd"].to_numpy()[source]),
+            ),
+            exposed=_starts(exposures_of),
+            name_hashes=exposed_actors[known],
+            names=names,
+            named=_starts(np.bincount(source[known], minlength=n)),
+            meetings=Meetings(
+                times_ms[of], actors[of], partners, partner_ms, keys[of], spaces[of], scores[of]
+            ),
+            met=_starts(contacts),
+        )
+
+    def sightings(self, at: Int64s) -> Sightings:
+        """The rows ``at``, which are in swarms."""
+        rows = self.rows[["swarm_score", "swarm_actors", "swarm_expected", "event_id"]][at]
+        counts = self.met[at + 1] - self.met[at]
+        of = np.repeat(np.arange(len(at), dtype=np.int32), counts)
+        contacts = np.repeat(self.met[at] - _starts(counts)[:-1], counts) + np.arange(len(of))
+        exposure = self.exposed[at + 1] - 1
+        return Sightings(
+            times_ms=self.exposures.times_ms[exposure],
+            keys=self.keys[at],
+            spaces=self.exposures.spaces[exposure],
+            actors=self.exposures.actors[exposure],
+            scores=rows["swarm_score"].to_numpy(),
+            crowds=rows["swarm_actors"].to_numpy(),
+            expected=rows["swarm_expected"].to_numpy(),
+            events=rows["event_id"].to_list(),
+            partner_of=of,
+            partners=self.meetings.partners[contacts],
+            partner_ms=self.meetings.partner_ms[contacts],
+        )
+
+
+def _starts(counts: Int64s) -> Int64s:
+    """Where each of n parts begins, and the end; (n + 1,)."""
+    return np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(counts)))
+
+
+def _part(columns: _Columns, part: slice) -> _Columns:
+    """Some rows of arrays that belong together."""
+    return type(columns)(*(getattr(columns, field.name)[part] for field in fields(columns)))

@@ -283,6 +283,11 @@ class TieTable:
             float(self.settings.horizon_ms),
         )
 
+    @property
+    def unchanged(self) -> bool:
+        """Whether nobody met since ties were judged last."""
+        return not self._state.changed[: len(self.keys)].any()
+
     def significant(
         self, actors: ActorTable, swarm_keys: Hashes, now_ms: int, since_ms: int
     ) -> SignificantTies:

@@ -95,6 +95,8 @@ class Metrics:
             self._key_evictions.labels(key_space)
         for key in () if pack.shared is None else pack.shared.keys:
             self._traces.labels(key.name)
+        for state in ("opened", "updated", "closed"):
+            self._campaigns.labels(state)
 
     def assigned(self, partitions: int) -> None:
         """This many partitions (of each input topic) are ours now; 0 while the group settles."""

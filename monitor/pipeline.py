@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -28,11 +28,6 @@ if TYPE_CHECKING:
     from monitor.wire import DeadLetter
 
 __all__ = ["Counts", "PartitionPipeline", "PipelineResult", "RecordChunk", "warm_up"]
-
-_WARM_UP_RECORD: Final = (
-    b'{"event_id":"0","type":"share.removed","time":1700000000000,"user_id":"0",'
-    b'"account":{"created_at":0,"tier":"free"},"client":{},"share":{"asset_id":"0"}}'
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +122,30 @@ def warm_up(topology: Topology) -> None:
 
     The first time that takes seconds, in which a worker would miss its heartbeats.
     """
-    small = replace(topology, max_users=1)
+    small = replace(topology, max_users=1, max_shared_keys=64, max_group_actors=64)
     pipeline = PartitionPipeline(small, ("warm-up",))
     pipeline.use_models(pipeline.wanted_models)
-    pipeline.push(RecordChunk("warm-up", 0, [_WARM_UP_RECORD], [0], [MAX_TIME_MS]))
-    result = pipeline.process((), 1)
-    assert result.counts.events.total() == 1, result.dead_letters
+    records = [_warm_up_record(number) for number in range(3)]
+    offsets = list(range(len(records)))
+    times_ms = [MAX_TIME_MS] * len(records)
+    pipeline.push(RecordChunk("warm-up", 0, list(records), offsets, times_ms))
+    result = pipeline.process((), len(records))
+    assert result.counts.events.total() == len(records), result.dead_letters
+    shared, groups = small.shared_stage(), small.group_stage()
+    if shared is not None and groups is not None and result.traces is not None:
+        met = shared.process(result.traces.frame).meetings
+        if met is not None:
+            groups.process(met)
+            groups.advance(MAX_TIME_MS)
+
+
+def _warm_up_record(number: int) -> bytes:
+    """Users who share a video: two at once, one ten minutes later, when minutes are over."""
+    time_ms = 1_700_000_000_000 + 600_000 * (number // 2)
+    return (
+        f'{{"event_id":"{number}","type":"share.created","time":{time_ms},"user_id":"{number}",'
+        '"account":{"created_at":0,"tier":"free"},"client":{},"share":{"asset_id":"0"}}'
+    ).encode()
 
 
 class PartitionPipeline:

@@ -32,7 +32,7 @@ __all__ = ["HOLD_MS", "TraceMerge"]
 
 _log = logging.getLogger(__name__)
 
-HOLD_MS: Final = 5_000
+HOLD_MS: Final = 15_000
 """How long a trace may wait for sources that are idle, or that nothing was heard of."""
 
 _OWN: Final = ("source", "received_ms")

@@ -246,6 +246,11 @@ class PartitionCheckpoints:
         """The name of the run of this partition since it last started without state."""
         return self._order.lineage
 
+    @property
+    def begun(self) -> bool:
+        """Whether it is known where the sources begin: from then on the lineage can be durable."""
+        return bool(self._order.base)
+
     def begins(self, source: str, offset: int) -> None:
         """Note that ``source``, of which nothing was committed, has its first record here."""
         self._order.begins(source, offset)

@@ -15,6 +15,7 @@ from monitor.kafka.dlq import dead_letter_message
 from monitor.kafka.outbound import OutboundMessage, finding_messages, trace_messages
 from monitor.kafka.source_buffer import SourceBuffer
 from monitor.pipeline import RecordChunk
+from monitor.trace_merge import HOLD_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +34,7 @@ __all__ = ["Feed", "PartitionTask"]
 
 _log = logging.getLogger(__name__)
 
-_IDLE_MARKS_S: Final = (1.0, 7.0)
+_IDLE_MARKS_S: Final = (1.0, HOLD_MS / 1_000 + 2.0)
 _IDLE_S: Final = 0.5  # how often an idle task looks whether a checkpoint is due
 
 
@@ -220,7 +221,10 @@ class PartitionTask:
 
         A second time some seconds later: by then all has come that others had to say.
         """
-        if self._checkpoints.bound is not None or self._idle_marks == len(_IDLE_MARKS_S):
+        checkpoints = self._checkpoints
+        if checkpoints.bound is not None or not checkpoints.begun:
+            return
+        if self._idle_marks == len(_IDLE_MARKS_S):
             return
         waiting = any(self._waiting(source) for source in self._sources.values())
         if waiting or self._clock() - self._moved_s < _IDLE_MARKS_S[self._idle_marks]:
@@ -228,7 +232,7 @@ class PartitionTask:
         self._idle_marks += 1
         outgoing = self._pipeline.idle_traces()
         if outgoing is not None:
-            await self._checkpoints.commit_order()
+            await checkpoints.commit_order()
             await self._publisher.publish(self._trace_messages(outgoing))
 
     def _push(self) -> None:

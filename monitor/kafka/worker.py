@@ -8,6 +8,8 @@ import signal
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
+from faust.types import TP
+
 from monitor.checkpoint.partition import CheckpointContext, PartitionCheckpoints
 from monitor.failpoints import no_failpoint
 from monitor.kafka.app import build_app
@@ -21,8 +23,6 @@ from monitor.kafka.topics import require_topics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from faust.types import TP
 
     from monitor.failpoints import Failpoint
     from monitor.kafka.chunks import Chunk
@@ -183,6 +183,25 @@ class _Session:
             for task in self._tasks.values():
                 task.report()
             self._reread_missing()
+            self._start_silent()
+
+    def _start_silent(self) -> None:
+        """Have a task also for a partition of which nothing comes: it says that it is idle.
+
+        Else the next stage would wait for what the last owner, who crashed, had still to say.
+        """
+        if not self.ready or self._failure is not None:
+            return
+        consumer, generation = self._app.consumer, self._app.consumer_generation_id
+        if generation <= self._released_generation:
+            return
+        for partition in {
+            tp.partition for tp in filter(consumer.is_chunked, consumer.assignment())
+        }:
+            inputs = (TP(topic, partition) for topic in self._settings.inputs)
+            # Known once something was fetched in this generation: recovery is complete.
+            if all(consumer.read_position(tp) is not None for tp in inputs):
+                self._task(partition, generation)
 
     def _reread_missing(self) -> None:
         """Read again what was handed to Faust and has not arrived since the last look.
@@ -211,16 +230,16 @@ class _Session:
         ):
             return  # fetched before a rebalance: whoever has the partition now reads it again
         try:
-            self._task(chunk).receive(chunk)
+            self._task(chunk.partition, chunk.generation).receive(chunk)
         except Exception as error:  # noqa: BLE001 - run() reports it
             # Not raised here: Faust would restart the agent, and the chunk would be gone.
             self._fail(error)
 
-    def _task(self, chunk: Chunk) -> PartitionTask:
-        task = self._tasks.get(chunk.partition)
-        if task is None or task.generation != chunk.generation:
-            task = self._new_task(chunk.partition, chunk.generation)
-            self._tasks[chunk.partition] = task
+    def _task(self, partition: int, generation: int) -> PartitionTask:
+        task = self._tasks.get(partition)
+        if task is None or task.generation != generation:
+            task = self._new_task(partition, generation)
+            self._tasks[partition] = task
             task.start(self._fail)
         return task
 

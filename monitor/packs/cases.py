@@ -156,7 +156,7 @@ def _one_row(family: _Family, given: Mapping[str, Any]) -> pl.DataFrame:
 
 def _by_events(compiled: CompiledPack, index: int, case: RuleCase) -> CaseResult:
     rule = _family(compiled, compiled.pack.rules[index]).rule
-    played = _play(compiled, case)
+    played = _play(compiled, rule.spec, case)
     if rule.spec.id in played.rule_errors:
         return _broken(rule.spec, case, played.rule_errors[rule.spec.id])
     fired = any(alert.rule_id == rule.spec.id for alert in _alerts(played))
@@ -165,9 +165,9 @@ def _by_events(compiled: CompiledPack, index: int, case: RuleCase) -> CaseResult
     return _result(rule, case, fired, _closest(compiled.pack, rule.spec, case))
 
 
-def _play(compiled: CompiledPack, case: RuleCase) -> StageOutputs:
+def _play(compiled: CompiledPack, rule: RuleSpec, case: RuleCase) -> StageOutputs:
     played = UserStage(compiled, _MAX_USERS).process(EventBatch.from_rows(case.events))
-    if played.traces is not None:
+    if played.traces is not None and rule.key != USER_SPACE:
         shared = SharedStage(compiled, _MAX_USERS).process(played.traces)
         played.outputs += shared.outputs
         played.rule_errors |= shared.rule_errors
@@ -191,7 +191,7 @@ def _closest(pack: Pack, rule: RuleSpec, case: RuleCase) -> tuple[Condition, ...
         rule, when=f"({rule.when}) or time_ms is not null", cooldown_ms=_PROBE_COOLDOWN_MS
     )
     compiled = compile_pack(replace(pack, rules=(probe,)))
-    seen = [alert.evidence for alert in _alerts(_play(compiled, case))]
+    seen = [alert.evidence for alert in _alerts(_play(compiled, probe, case))]
     return max(reversed(seen), key=lambda evidence: sum(c.holds for c in evidence), default=())
 
 

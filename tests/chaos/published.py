@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -32,6 +32,10 @@ _OUTPUTS: dict[str, type[Alert | Decision | IncidentUpdate]] = {
     DECISION_TYPE: Decision,
     INCIDENT_TYPE: IncidentUpdate,
 }
+
+
+_SPACES_OF_USERS: Final = ("user", "rule", "table", "model")
+_DECIDED_LATER: Final = ("rule:coordinated-group",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +73,18 @@ def message_id(value: bytes) -> str:
     return msgspec.json.decode(value, type=_Envelope).id
 
 
+def _of_users(value: bytes) -> bool:
+    """Whether it is of the stage of users: what the others say depends on the log of traces."""
+    data = msgspec.json.decode(value, type=_Message).data
+    if data.get("reason") in _DECIDED_LATER:
+        return False
+    return data.get("key_space", "user") in _SPACES_OF_USERS
+
+
 def read_published(bootstrap: str, topic: str, partitions: int) -> Published:
-    """All messages that lie on a topic."""
-    messages = [record.value for record in read_topic(bootstrap, topic, partitions)]
+    """All messages on a topic that the stage of users has published."""
+    records = read_topic(bootstrap, topic, partitions)
+    messages = [record.value for record in records if _of_users(record.value)]
     copies: dict[str, list[bytes]] = {}
     for message in messages:
         copies.setdefault(message_id(message), []).append(message)

@@ -13,14 +13,16 @@ import polars as pl
 import detectors
 from detectors.anomaly import FixedModels, ModelPair
 from detectors.batch import EventBatch
+from detectors.campaigns import CampaignSettings
 from detectors.compiled import compile_pack
+from detectors.group_stage import GroupStage
 from detectors.pack import RuleSpec
 from detectors.pressure import AlertBound, AlertBudget
 from detectors.shared_stage import SharedStage
 from detectors.stages import Stage, UserStage
 from tests.support.events import START_MS, random_events
 from tests.support.models import split_model
-from tests.support.shared import shared_pack, traces_of
+from tests.support.shared import shared_pack, traces_of, wave_events
 
 __all__ = ["WORKLOADS", "Workload", "stage_classes"]
 
@@ -119,6 +121,26 @@ def _shared_batches(seed: int) -> list[pl.DataFrame]:
     return [traces[start : start + 1_300] for start in range(0, len(traces), 1_300)]
 
 
+def _group_stage(made: type[GroupStage]) -> GroupStage:
+    """Few actors and pairs, small blocks, few incidents; campaigns end soon."""
+    stage = made(_PACK, max_actors=120, block_rows=8)
+    stage.campaigns.settings = CampaignSettings(silence_ms=600_000, update_ms=10_000)
+    stage.alerting.incidents.capacity = 25
+    stage.alerting.incidents._places.block_size = 2
+    assert _PACK.shared is not None
+    rule_ids = [rule.spec.id for rule in _PACK.shared.campaign_rules.rules]
+    stage.alerting.budget = AlertBudget.of(rule_ids, AlertBound(per_minute=1, burst=2))
+    return stage
+
+
+def _group_batches(seed: int) -> list[pl.DataFrame]:
+    """Meetings in traffic with a crew that shares one new video after another."""
+    shared = SharedStage(_PACK, max_keys=1_000)
+    met = shared.process(traces_of(_PACK, [EventBatch.of(wave_events(seed))])).meetings
+    assert met is not None
+    return [met[start : start + 180] for start in range(0, len(met), 180)]
+
+
 _ALERTING: Final = frozenset(
     {
         ".alerting.incidents.capacity",
@@ -129,6 +151,7 @@ _ALERTING: Final = frozenset(
         ".alerting.budget.bound",
     }
 )
+_GROUP_TABLES: Final = ("actors", "ties", "names", "key_names")
 _KEYS: Final = frozenset({"capacity", "protected_capacity", "block_rows", "_block_shift"})
 
 WORKLOADS: Final[Mapping[type, Workload]] = {
@@ -176,9 +199,13 @@ WORKLOADS: Final[Mapping[type, Workload]] = {
         constants=_ALERTING
         | {f".keys.{name}" for name in _KEYS}
         | {f".segments._names.keys.{name}" for name in _KEYS}
+        | {f".names.keys.{name}" for name in _KEYS}
         | frozenset(
             {
                 ".shared",
+                ".rings.settings",
+                ".swarms.settings",
+                ".swarms._plans",
                 "._salts",
                 "._known_rules",
                 ".segments._settings",
@@ -188,6 +215,27 @@ WORKLOADS: Final[Mapping[type, Workload]] = {
                 ".segments._rows.baselines.settings",
                 ".features.plan",
                 ".features._inputs",
+                "._state.kind",
+                "._state._rows.name",
+                "._state._rows._definitions",
+            }
+        ),
+    ),
+    GroupStage: Workload(
+        made=GroupStage,
+        make_as=_group_stage,
+        batches=_group_batches,
+        constants=_ALERTING
+        | {f".{table}.keys.{name}" for table in _GROUP_TABLES for name in _KEYS}
+        | frozenset(
+            {
+                ".shared",
+                "._known_rules",
+                ".actors.settings",
+                ".ties.settings",
+                ".campaigns.settings",
+                ".alerting.incidents.evicted",  # few campaigns are open at once
+                ".campaigns.dropped",
                 "._state.kind",
                 "._state._rows.name",
                 "._state._rows._definitions",

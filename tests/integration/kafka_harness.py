@@ -23,7 +23,14 @@ from monitor.kafka.topics import TopicNames, create_topics, declare_topics
 from monitor.kafka.worker import Worker
 from monitor.kafka.workers import Workers
 
-__all__ = ["DEADLINE_S", "IGNORE_SOCKETS", "Installation", "running", "wait_until"]
+__all__ = [
+    "DEADLINE_S",
+    "IGNORE_SOCKETS",
+    "Installation",
+    "RunningWorker",
+    "running",
+    "wait_until",
+]
 
 DEADLINE_S: Final = 60.0
 _POLL_S: Final = 0.02

@@ -1,4 +1,4 @@
-"""Shared keys and groups across partitions: the stages on a real broker give what one process does."""
+"""Shared keys and groups: the stages on a real broker give what one process gives."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from monitor.runner import Runner
 from monitor.shared_pipeline import GroupPipeline, RowPipeline, SharedPipeline
 from monitor.simulator import load_scenario, simulate
 from monitor.simulator.kafka_output import write_kafka
-from tests.integration.kafka_harness import Installation, running, wait_until
+from tests.integration.kafka_harness import Installation, RunningWorker, running, wait_until
 from tests.kafka import ExistingBroker, KafkaBroker
 
 PARTITIONS: Final = 4
@@ -80,7 +80,7 @@ class Place:
     observer: Touched = field(default_factory=Touched)
 
     @contextmanager
-    def working(self) -> Iterator[None]:
+    def working(self) -> Iterator[RunningWorker]:
         """A process with all stages."""
         names = self.installation.names
 
@@ -94,7 +94,8 @@ class Place:
             self.pipelines[f"groups-{partition}"] = pipeline
             return pipeline
 
-        of_users: WorkerSettings = self.installation.settings()
+        # Writing takes a while: what is written later is waited for, so that the order is known.
+        of_users: WorkerSettings = self.installation.settings(merge_wait_ms=4_000)
         workers = Workers(
             [
                 Worker(of_users, lambda _: PartitionPipeline(self.topology, names.inputs)),
@@ -103,7 +104,7 @@ class Place:
             ]
         )
         with running(workers) as state:
-            yield
+            yield state
             assert state.failure is None, state.failure
 
     def wait_until_done(self) -> None:
@@ -151,8 +152,10 @@ def test_three_stages_and_four_partitions_give_what_one_process_gives(place: Pla
     write_kafka(iter([events[:half]]), [place.installation.bootstrap], names.inputs)
     with place.working():
         place.wait_until_done()
-    write_kafka(iter([events[half:]]), [place.installation.bootstrap], names.inputs)
-    with place.working(), place.working():
+    with place.working() as one, place.working() as other:
+        one.wait_ready()
+        other.wait_ready()
+        write_kafka(iter([events[half:]]), [place.installation.bootstrap], names.inputs)
         place.wait_until_done()
     runner = Runner(place.topology, ["all"])
     runner.push_frame("all", events.select(sorted(runner.columns)), int(events["time_ms"].max()))

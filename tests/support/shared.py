@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import polars as pl
 
 from detectors.batch import EventBatch
 from detectors.compiled import CompiledPack
 from detectors.pack import (
+    Action,
     DerivedSpec,
     FeatureSpec,
     Pack,
@@ -19,9 +21,9 @@ from detectors.pack import (
     WindowSpec,
 )
 from detectors.stages import UserStage
-from tests.support.events import small_pack
+from tests.support.events import START_MS, complete, random_events, small_pack
 
-__all__ = ["shared_pack", "traces_of"]
+__all__ = ["shared_pack", "traces_of", "wave_events"]
 
 _RULES = (
     RuleSpec(
@@ -41,6 +43,16 @@ _RULES = (
         600_000,
         "docs/runbooks/device.md",
         key="device",
+    ),
+    RuleSpec(
+        "together",
+        "Users act together",
+        "campaign_members >= 3",
+        "high",
+        60_000,
+        "docs/runbooks/together.md",
+        key="campaign",
+        action=Action("throttle", "all", 600_000),
     ),
     RuleSpec(
         "surge",
@@ -87,3 +99,28 @@ def traces_of(
     stage = UserStage(pack, max_users)
     made = [stage.process(batch).traces for batch in batches]
     return pl.concat([traces for traces in made if traces is not None])
+
+
+def wave_events(seed: int, *, waves: int = 12, users: int = 15) -> pl.DataFrame:
+    """Random traffic of many users; in it the same ``users`` share a new video, wave after wave."""
+    calm = random_events(seed, 3_000, 400, spacing_ms=3_000, late_share=0.02)
+    rng = np.random.default_rng(seed)
+    start_ms, end_ms = calm["time_ms"].quantile(0.3), calm["time_ms"].max()
+    assert isinstance(start_ms, float)
+    assert isinstance(end_ms, int)
+    rows = [
+        {
+            "event_id": f"wave-{seed}-{wave}-{user}",
+            "type": "share.created",
+            "time_ms": int(at_ms + rng.integers(0, 20_000)),
+            "user_id": f"crew-{user}",
+            "account_created_ms": START_MS - 86_400_000,
+            "tier": "free",
+            "asset_id": f"wave-asset-{wave}",
+        }
+        for wave, at_ms in enumerate(np.linspace(start_ms, end_ms - 30_000, waves))
+        for user in range(users)
+        if rng.random() < 0.85
+    ]
+    waves_of = complete(pl.DataFrame(rows))
+    return pl.concat([calm, waves_of]).sort("time_ms", maintain_order=True)

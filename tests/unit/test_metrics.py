@@ -61,6 +61,9 @@ def exercised() -> Metrics:
     result.counts.scored, result.counts.anomalous = 9, 2
     result.counts.disagreed["challenger"] = 1
     result.counts.drift = {"shares_1h": 0.3}
+    result.counts.touched["asset"] = 7
+    result.counts.late_traces, result.counts.truncated = 2, 8
+    result.counts.campaigns["opened"] = 1
     metrics.assigned(2)
     metrics.chunk_received("generation-events", 0, 7)
     metrics.chunk_processed(0, result, 0.02)
@@ -86,6 +89,10 @@ def test_a_processed_chunk_is_counted_by_type_rule_and_kind() -> None:
     assert value(metrics, "floodwatch_model_disagreements_total", alone="challenger") == 1
     assert value(metrics, "floodwatch_model_disagreements_total", alone="champion") == 0
     assert value(metrics, "floodwatch_model_drift_psi", feature="shares_1h", partition="0") == 0.3
+    assert value(metrics, "floodwatch_traces_total", key_space="asset") == 7
+    assert value(metrics, "floodwatch_late_traces_total") == 2
+    assert value(metrics, "floodwatch_truncated_meetings_total") == 8
+    assert value(metrics, "floodwatch_campaigns_total", state="opened") == 1
     assert value(metrics, "floodwatch_incident_updates_total", state="opened") == 1
     decided = {"kind": "throttle", "scope": "generation", "made_by": "rule"}
     assert value(metrics, "floodwatch_decisions_total", **decided) == 1

@@ -22,7 +22,7 @@ from detectors.incidents import Alert, Output
 from detectors.keys import hash_strings
 from detectors.state import state_digest
 from detectors.topology import Topology
-from monitor.pipeline import RecordChunk
+from monitor.pipeline import PipelineResult, RecordChunk
 from monitor.shared_pipeline import SharedPipeline
 from monitor.trace_messages import Outgoing, encode_traces
 from monitor.wire import Reason
@@ -68,7 +68,7 @@ def steps(traces: pl.DataFrame, source: int, rng: random.Random) -> list[bytes]:
         if end == len(traces):
             break
     messages.append(outgoing(traces, len(traces), len(traces), idle=True))
-    return [next(encode_traces(one, source, "1-w", TARGETS)) for one in messages]
+    return [next(encode_traces(one, source, SOURCES, "1-w", TARGETS)) for one in messages]
 
 
 def outgoing(traces: pl.DataFrame, start: int, end: int, *, idle: bool = False) -> Outgoing:
@@ -85,6 +85,8 @@ class Reader:
 
     def __post_init__(self) -> None:
         self.outputs: list[Output] = []
+        self.meetings: list[pl.DataFrame] = []
+        self.told = 0
 
     @staticmethod
     def new() -> Reader:
@@ -95,13 +97,23 @@ class Reader:
         """Take messages in from offset ``start`` on, all at once."""
         push(self.pipeline, start, values)
         while self.pipeline.buffered(TOPIC):
-            self.outputs += self.pipeline.process((), limit).outputs
+            self.keep(self.pipeline.process((), limit))
 
-    def end(self) -> tuple[str, bytes, bytes]:
-        """What it came to: the state of the stage and of the merge, and the outputs."""
+    def keep(self, result: PipelineResult) -> None:
+        """Note what a step gave; what it tells the next stage follows what was told before."""
+        self.outputs += result.outputs
+        told = result.traces
+        if told is not None:
+            assert (told.start, told.end - told.start) == (self.told, len(told.frame))
+            self.told = told.end
+            self.meetings += [told.frame] if len(told.frame) else []
+
+    def end(self) -> tuple[str, bytes, bytes, str]:
+        """What it came to: the state of the stage and of the merge, outputs, and meetings."""
         block = self.pipeline.merge.block()
         arrays = b"".join(array.tobytes() for array in block.arrays.values())
-        return state_digest(self.pipeline.stage), arrays, msgspec.json.encode(self.outputs)
+        met = pl.concat(self.meetings).write_json() if self.meetings else ""
+        return state_digest(self.pipeline.stage), arrays, msgspec.json.encode(self.outputs), met
 
 
 def push(pipeline: SharedPipeline, start: int, values: Sequence[bytes | None]) -> None:
@@ -125,6 +137,7 @@ def test_there_is_something_to_see() -> None:
     assert (merge.waiting, merge.missing, merge.forced) == (0, 0, 0)
     assert merge.repeated > 100
     assert {o.rule_id for o in reader.outputs if isinstance(o, Alert)} >= {"crowd"}
+    assert reader.told > 100
 
 
 @given(
@@ -133,7 +146,7 @@ def test_there_is_something_to_see() -> None:
 )
 @settings(max_examples=8, deadline=None)
 def test_any_chunks_and_limits_give_the_same(shares: list[float], limit: int) -> None:
-    """State and outputs, byte for byte."""
+    """State, outputs and what the next stage is told, byte for byte."""
     log = trace_log()
     edges = sorted({0, len(log), *(int(share * len(log)) for share in shares)})
     reader = Reader.new()
@@ -185,7 +198,7 @@ def test_nothing_at_or_beyond_the_bound_is_taken(bound: int) -> None:
     applied = 0
     while True:
         result = reader.pipeline.process((), 1, {TOPIC: bound})
-        reader.outputs += result.outputs
+        reader.keep(result)
         if result.applied == {TOPIC: applied}:
             break
         applied = result.applied[TOPIC]

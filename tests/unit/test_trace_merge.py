@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.trace_merge import TraceMerge
+from monitor.trace_merge import HOLD_MS, TraceMerge
 from monitor.trace_messages import TraceMessage
 
 SPACES: Final = ("asset", "device")
@@ -38,12 +38,13 @@ logs_of_sources = st.lists(
 )
 
 
-def message(source: int, log: Log, start: int, end: int) -> TraceMessage:
-    """What ``source`` says of its traces ``start`` to ``end``."""
+def message(source: int, log: Log, start: int, end: int, sources: int = 1) -> TraceMessage:
+    """What ``source``, one of ``sources``, says of its traces ``start`` to ``end``."""
     rows = [(at, log[at], at % 2 + 1, f"{source}:{at}", 1, at / 2) for at in range(start, end)]
     frame = pl.DataFrame(rows, schema=SCHEMA, orient="row")
     return TraceMessage(
         source=source,
+        sources=sources,
         lineage=LINEAGE,
         start=start,
         end=end,
@@ -54,26 +55,23 @@ def message(source: int, log: Log, start: int, end: int) -> TraceMessage:
     )
 
 
-def opening(sources: int) -> list[TraceMessage]:
-    """Each source says that it is there: from then on it is waited for."""
-    return [message(source, [], 0, 0) for source in range(sources)]
-
-
 def closing(logs: Sequence[Log]) -> list[TraceMessage]:
     """Each source has come far beyond its last trace."""
-    last = [message(source, log, len(log), len(log)) for source, log in enumerate(logs)]
+    n = len(logs)
+    last = [message(source, log, len(log), len(log), n) for source, log in enumerate(logs)]
     return [replace(one, newest_ms=END_MS) for one in last]
 
 
-def cut(source: int, log: Log, rng: random.Random, *, runs: int = 1) -> list[TraceMessage]:
+def cut(logs: Sequence[Log], source: int, rng: random.Random, runs: int = 1) -> list[TraceMessage]:
     """All of a log, in steps of any size; after a crash from somewhere before, cut anew."""
+    log = logs[source]
     said: list[TraceMessage] = []
     reached = 0
     for run in range(runs):
         start = rng.randint(0, reached)
         last = len(log) if run == runs - 1 else rng.randint(start, len(log))
         edges = sorted({start, last, *(rng.randint(start, last) for _ in range(3))})
-        said += [message(source, log, first, end) for first, end in pairwise(edges)]
+        said += [message(source, log, first, end, len(logs)) for first, end in pairwise(edges)]
         reached = max(reached, last)
     return said
 
@@ -87,11 +85,11 @@ def interleaved(said: Sequence[Iterable[TraceMessage]], rng: random.Random) -> l
     return mixed
 
 
-def merged(merge: TraceMerge, messages: Iterable[TraceMessage]) -> list[str]:
-    """The keys of what ``merge`` gives out."""
+def merged(merge: TraceMerge, messages: Iterable[TraceMessage], received_ms: int = 0) -> list[str]:
+    """The keys of what ``merge`` gives out for messages that the log received then."""
     keys: list[str] = []
     for one in messages:
-        merge.add(one)
+        merge.add(one, received_ms)
         taken = merge.take()
         if taken is not None:
             assert taken.schema == SCHEMA
@@ -110,8 +108,8 @@ def in_order(logs: Sequence[Log]) -> list[str]:
 def test_the_order_does_not_depend_on_who_was_faster(logs: list[Log], rng: random.Random) -> None:
     """Any cuts, any interleaving: the same order, at the latest when all have come further."""
     merge = TraceMerge(SCHEMA, SPACES)
-    said = interleaved([cut(source, log, rng) for source, log in enumerate(logs)], rng)
-    given_out = merged(merge, opening(len(logs)) + said)
+    said = interleaved([cut(logs, source, rng) for source in range(len(logs))], rng)
+    given_out = merged(merge, said)
     assert given_out == in_order(logs)[: len(given_out)], "nothing that another may precede"
     assert merge.waiting == sum(map(len, logs)) - len(given_out)
     assert given_out + merged(merge, closing(logs)) == in_order(logs)
@@ -125,8 +123,8 @@ def test_what_is_said_again_is_dropped_trace_by_trace(
 ) -> None:
     """A crashed source goes back and cuts its traces otherwise; each comes out once."""
     merge = TraceMerge(SCHEMA, SPACES)
-    said = interleaved([cut(n, log, rng, runs=runs) for n, log in enumerate(logs)], rng)
-    assert merged(merge, opening(len(logs)) + said + closing(logs)) == in_order(logs)
+    said = interleaved([cut(logs, n, rng, runs) for n in range(len(logs))], rng)
+    assert merged(merge, said + closing(logs)) == in_order(logs)
     told = sum(one.end - one.start for one in said)
     assert merge.repeated == told - sum(map(len, logs))
     assert merge.missing == 0
@@ -143,8 +141,8 @@ def test_a_state_goes_on_where_the_other_stopped(
 ) -> None:
     """Taken between any two messages: sources, what waits, and the counts."""
     once = TraceMerge(SCHEMA, SPACES)
-    cuts = [cut(n, log, rng, runs=2) for n, log in enumerate(logs)]
-    said = opening(len(logs)) + interleaved(cuts, rng) + closing(logs)
+    cuts = [cut(logs, n, rng, 2) for n in range(len(logs))]
+    said = interleaved(cuts, rng) + closing(logs)
     at = int(share * len(said))
     before = merged(once, said[:at])
     again = TraceMerge(SCHEMA, SPACES)
@@ -187,23 +185,52 @@ def test_a_source_without_state_starts_anew(caplog: pytest.LogCaptureFixture) ->
     assert "source partition 0 starts anew, without state" in caplog.text
 
 
-def test_a_source_that_is_idle_is_not_waited_for() -> None:
-    """Until it has something to say; what that should have preceded is out by then."""
+def test_a_source_that_is_idle_is_waited_for_so_long_and_no_longer() -> None:
+    """By the clock of the log: when all wake up after a pause, one is the first."""
     merge = TraceMerge(SCHEMA, SPACES)
-    quiet = replace(message(1, [], 0, 0), idle=True)
-    assert merged(merge, [message(1, [], 0, 0), message(0, [1, 5], 0, 2)]) == []
-    assert merged(merge, [quiet]) == ["0:0"]
-    assert merged(merge, [message(1, [3], 0, 1), message(0, [1, 5, 9], 2, 3)]) == []
-    assert merged(merge, [replace(message(1, [3], 1, 1), idle=True)]) == ["1:0", "0:1"]
+    first, second, third = (message(0, [2, 5, 8], at, at + 1, 2) for at in range(3))
+    assert merged(merge, [idle(1, [], 2), first, second], 1_000) == []
+    assert merged(merge, [message(1, [1], 0, 1, 2)], 1_000 + HOLD_MS - 1) == []
+    assert merged(merge, [idle(1, [1], 2)], 1_000 + HOLD_MS - 1) == []
+    assert merged(merge, [third], 1_000 + HOLD_MS) == ["0:0", "0:1"]
+    assert merged(merge, [idle(0, [2, 5, 8], 2)], 1_000 + HOLD_MS) == ["1:0", "0:2"]
+
+
+def test_a_source_of_which_nothing_was_heard_is_waited_for_as_well() -> None:
+    """It may be the slowest to start."""
+    merge = TraceMerge(SCHEMA, SPACES)
+    assert merged(merge, [message(0, [3, 9], 0, 2, 2)]) == []
+    assert merged(merge, [message(1, [2, 9], 0, 2, 2)]) == ["1:0", "0:0"]
+    alone = TraceMerge(SCHEMA, SPACES)
+    assert merged(alone, [message(0, [3, 9], 0, 2, 2)]) == []
+    assert merged(alone, [message(0, [3, 9], 2, 2, 2)], HOLD_MS) == ["0:0"]
 
 
 def test_all_idle_leaves_nothing_waiting() -> None:
     """Else the last traces before a quiet night would wait for the morning."""
     merge = TraceMerge(SCHEMA, SPACES)
     logs = [[1, 2], [2]]
-    said = [message(n, log, 0, len(log)) for n, log in enumerate(logs)]
-    idle = [replace(message(n, log, len(log), len(log)), idle=True) for n, log in enumerate(logs)]
-    assert merged(merge, opening(2) + said + idle) == in_order(logs)
+    said = [message(n, log, 0, len(log), 2) for n, log in enumerate(logs)]
+    assert merged(merge, said) == ["0:0"]
+    assert not merge.idle
+    assert merged(merge, [idle(n, log, 2) for n, log in enumerate(logs)]) == ["0:1", "1:0"]
+    assert merge.idle
+
+
+def test_nothing_from_before_how_far_it_has_come_is_given_out_later() -> None:
+    """What it says of itself to the next stage, which merges as it does."""
+    merge = TraceMerge(SCHEMA, SPACES)
+    merged(merge, [message(0, [2, 7], 0, 2, 2), message(1, [4], 0, 1, 2)])
+    assert merge.newest_ms == 4
+    assert merged(merge, [message(1, [4, 9], 1, 2, 2)]) == ["1:0"]
+    assert merge.newest_ms == 7
+    merged(merge, [idle(0, [2, 7], 2)])
+    assert merge.newest_ms == 7, "of what still waits"
+
+
+def idle(source: int, log: Log, sources: int) -> TraceMessage:
+    """It has nothing more to say for the moment."""
+    return replace(message(source, log, len(log), len(log), sources), idle=True)
 
 
 def test_a_sender_with_another_pack_is_understood() -> None:
@@ -218,8 +245,8 @@ def test_a_sender_with_another_pack_is_understood() -> None:
         pl.Series("space", [3, 2, 1], dtype=pl.UInt8),
         pl.exclude("cost", "key", "space", "count"),
     )
-    merge.add(replace(sent, frame=frame, spaces=("device", "video", "asset")))
-    merge.add(replace(message(0, [1, 2, 3], 3, 3), idle=True))
+    merge.add(replace(sent, frame=frame, spaces=("device", "video", "asset")), 0)
+    merge.add(idle(0, [1, 2, 3], 1), 0)
     taken = merge.take()
     assert taken is not None
     assert taken.schema == SCHEMA
@@ -235,7 +262,7 @@ def test_a_column_of_another_type_is_null() -> None:
     sent = message(0, [1], 0, 1)
     assert sent.frame is not None
     frame = sent.frame.with_columns(cost=pl.lit("a lot"))
-    merge.add(replace(sent, frame=frame, idle=True))
+    merge.add(replace(sent, frame=frame, idle=True), 0)
     taken = merge.take()
     assert taken is not None
     assert taken["cost"].to_list() == [None]
@@ -244,11 +271,11 @@ def test_a_column_of_another_type_is_null() -> None:
 def test_what_waits_is_understood_by_a_stage_with_another_pack() -> None:
     """Its key spaces have other numbers than when the state was taken."""
     before = TraceMerge(SCHEMA, SPACES)
-    assert merged(before, [*opening(2), message(0, [1, 2], 0, 2)]) == []
+    assert merged(before, [message(0, [1, 2], 0, 2, 2)]) == []
     after = TraceMerge({**SCHEMA, "tier": pl.String()}, ("network", "device"))
     after.restore(before.block())
-    after.add(replace(message(1, [], 0, 0), idle=True))
-    after.add(replace(message(0, [1, 2], 2, 2), idle=True))
+    after.add(idle(1, [], 2), 0)
+    after.add(idle(0, [1, 2], 2), 0)
     taken = after.take()
     assert taken is not None
     assert taken.select("key", "space", "tier").rows() == [("0:1", 2, None)]
@@ -258,10 +285,9 @@ def test_no_more_than_so_many_wait() -> None:
     """For a source that fell silent without a word: then all that wait are given out, counted."""
     merge = TraceMerge(SCHEMA, SPACES)
     many = 150_000
-    merged(merge, opening(2))
-    merge.add(message(0, list(range(many)), 0, many))
+    merge.add(message(0, list(range(many)), 0, many, 2), 0)
     assert merge.take() is None
-    merge.add(message(0, list(range(2 * many)), many, 2 * many))
+    merge.add(message(0, list(range(2 * many)), many, 2 * many, 2), 0)
     taken = merge.take()
     assert taken is not None
     assert taken["ordinal"].to_list() == list(range(2 * many))

@@ -41,7 +41,7 @@ def sent(
 ) -> list[TraceMessage]:
     """What each target is told of ``frame``."""
     outgoing = Outgoing(frame, spaces, 0, len(frame), 77)
-    return [decode_traces(value) for value in encode_traces(outgoing, source, "7-w", targets)]
+    return [decode_traces(value) for value in encode_traces(outgoing, source, 11, "7-w", targets)]
 
 
 def target_of(messages: list[TraceMessage]) -> dict[tuple[str, str], int]:
@@ -65,11 +65,12 @@ def test_each_trace_arrives_once_in_its_order(targets: int, cuts: list[int]) -> 
     arrived: list[list[pl.DataFrame]] = [[] for _ in range(targets)]
     for start, end in pairwise(edges):
         outgoing = Outgoing(whole[start:end], SPACES, start, end, 1_000 + end)
-        values = list(encode_traces(outgoing, 5, "12-w", targets))
+        values = list(encode_traces(outgoing, 5, 8, "12-w", targets))
         assert len(values) == targets
         for target, message in enumerate(map(decode_traces, values)):
-            header = (message.source, message.lineage, message.start, message.end)
-            assert header == (5, "12-w", start, end)
+            header = (message.source, message.sources, message.lineage)
+            assert header == (5, 8, "12-w")
+            assert (message.start, message.end) == (start, end)
             assert (message.newest_ms, message.idle) == (1_000 + end, False)
             assert message.spaces == SPACES
             if message.frame is not None:
@@ -96,15 +97,16 @@ def test_any_sender_sends_a_key_to_the_same_target(targets: int) -> None:
 def test_who_has_nothing_to_say_says_so_to_everyone() -> None:
     """An idle source sends no rows; how far it has come is news all the same."""
     outgoing = Outgoing(pl.DataFrame(), SPACES, 40, 40, 99, idle=True)
-    messages = [decode_traces(value) for value in encode_traces(outgoing, 1, "2-w", 3)]
+    messages = [decode_traces(value) for value in encode_traces(outgoing, 1, 4, "2-w", 3)]
     assert (
-        messages == [TraceMessage(1, "2-w", 40, 40, 99, idle=True, spaces=SPACES, frame=None)] * 3
+        messages
+        == [TraceMessage(1, 4, "2-w", 40, 40, 99, idle=True, spaces=SPACES, frame=None)] * 3
     )
 
 
 def test_no_damage_goes_unnoticed() -> None:
     """Any bit that flips, any end that is torn off: Arrow alone would take it for other traces."""
-    value = next(encode_traces(Outgoing(traces()[:8], SPACES, 0, 8, 77), 3, "7-w", 1))
+    value = next(encode_traces(Outgoing(traces()[:8], SPACES, 0, 8, 77), 3, 4, "7-w", 1))
     assert decode_traces(value).frame is not None
     for length in range(len(value)):
         with pytest.raises(TraceMessageError):

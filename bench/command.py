@@ -20,6 +20,7 @@ from rich.console import Console
 from bench.alone import ALONE, measure_alone
 from bench.contenders import CONTENDERS
 from bench.coordination import measure_coordination
+from bench.coordination_stream import measure_coordination_stream
 from bench.corpus import Corpus, make_corpus
 from bench.errors import BenchError
 from bench.forest import measure_forest
@@ -40,13 +41,15 @@ _QUICK: Final = Sizes(events=100_000, short_events=10_000, rounds=1, users=20_00
 _RECOVERY: Final = "recovery"
 _FOREST: Final = "forest"
 _COORDINATION: Final = "coordination"
-_WITHOUT_CORPUS: Final = frozenset({_RECOVERY, _FOREST, _COORDINATION})
+_STREAM: Final = "coordination_stream"
+_WITHOUT_CORPUS: Final = frozenset({_RECOVERY, _FOREST, _COORDINATION, _STREAM})
 _NAMES: Final = (
     *(contender.name for contender in CONTENDERS),
     _RECOVERY,
     *ALONE,
     _FOREST,
     _COORDINATION,
+    _STREAM,
 )
 
 
@@ -88,6 +91,10 @@ def _measure(
         figures |= _forest(sizes.rounds, cores, console)
     if _COORDINATION in names:
         figures |= measure_coordination(sizes.rounds, cores.measured, console.print)
+    if _STREAM in names:
+        figures |= measure_coordination_stream(
+            sizes.rounds, sizes.events, sizes.keys, cores.measured, console.print
+        )
     if set(names) - _WITHOUT_CORPUS:
         console.print(f"simulating {sizes.events:,} events")
         corpus = make_corpus(folder, sizes.events)

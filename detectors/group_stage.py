@@ -131,7 +131,7 @@ class GroupStage:
         return result
 
     def _apply(self, batch: _Batch, start: int, end: int) -> None:
-        """Exposures, meetings and sightings of the rows from ``start`` to ``end``, within a tick."""
+        """Exposures, meetings and sightings of rows ``start`` to ``end``, between two ticks."""
         if start == end:
             return
         named = slice(batch.named[start], batch.named[end])

@@ -26,7 +26,6 @@ import polars as pl
 
 if TYPE_CHECKING:
     from detectors.keys import Hashes
-    from detectors.names import NameTable
     from detectors.rings import RingOutputs
     from detectors.swarms import SwarmOutputs
 
@@ -62,17 +61,13 @@ def meetings(
     actors: Hashes,
     ring: RingOutputs,
     swarm: SwarmOutputs,
-    names: NameTable,
+    founder_ids: pl.Series,
     first_ordinal: int,
 ) -> pl.DataFrame:
-    """The meetings among n traces in order; ``names`` knows the actors so far."""
+    """The meetings among n traces in order; ``founder_ids`` (n,) are null where there is none."""
     rows = np.flatnonzero(ring.audience > 1)
     chosen = frame[["space", "key", "time_ms", "event_id", "user_id"]][rows]
     founders = ring.founders[rows]
-    ids: list[str | None] = [None] * len(rows)
-    found = np.flatnonzero(founders)
-    for at, name in zip(found.tolist(), names.names(founders[found]), strict=True):
-        ids[at] = name
     starts = np.searchsorted(ring.positions, rows)
     counts = np.searchsorted(ring.positions, rows, side="right") - starts
     return chosen.with_columns(
@@ -81,30 +76,26 @@ def meetings(
         pl.Series("key_hash", key_hashes[rows]),
         pl.Series("actor", actors[rows]),
         pl.Series("founder", founders),
-        pl.Series("founder_id", ids, dtype=pl.String),
+        founder_ids[rows].alias("founder_id"),
         pl.Series("chance", ring.chance[rows]),
         pl.Series("crowd", ring.crowd[rows]),
         pl.Series("swarm_actors", swarm.actors[rows]),
         pl.Series("swarm_expected", swarm.expected[rows]),
         pl.Series("swarm_score", swarm.score[rows]),
         pl.Series("swarming", swarm.swarming[rows]),
-        _lists("partners", ring.partners, counts),
-        _lists("partner_ms", ring.partner_ms, counts),
+        *_lists(ring.partners, ring.partner_ms, counts).get_columns(),
     ).select(list(MEETING_SCHEMA))
 
 
-def _lists(name: str, values: npt.NDArray[np.generic], counts: npt.NDArray[np.int64]) -> pl.Series:
-    """A Series of n lists: the values in order, so many in each."""
-    assert counts.sum() == len(values), "every contact belongs to a trace that is sent"
+def _lists(
+    partners: Hashes, partner_ms: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]
+) -> pl.DataFrame:
+    """Two columns of n lists: the values in order, so many in each."""
+    assert counts.sum() == len(partners), "every contact belongs to a trace that is sent"
     owner = np.repeat(np.arange(len(counts)), counts)
-    joined = pl.DataFrame({"owner": owner, name: values})
-    lists = joined.group_by("owner", maintain_order=True).agg(name)
-    dtype = pl.List(joined.schema[name])
-    made = pl.DataFrame({"owner": np.arange(len(counts))}).join(
-        lists, on="owner", how="left", maintain_order="left"
-    )
-    return (
-        made[name].fill_null(pl.Series([[]], dtype=dtype))
-        if len(made)
-        else pl.Series(name, [], dtype=dtype)
-    )
+    joined = pl.DataFrame({"owner": owner, "partners": partners, "partner_ms": partner_ms})
+    lists = joined.group_by("owner", maintain_order=True).agg("partners", "partner_ms")
+    # One empty list behind those that are not, for all rows that met nobody.
+    nobody = pl.DataFrame({"owner": [-1], "partners": [[]], "partner_ms": [[]]}, lists.schema)
+    filled = np.cumsum(counts > 0) - 1
+    return pl.concat([lists, nobody])[np.where(counts > 0, filled, len(lists))].drop("owner")

@@ -78,6 +78,11 @@ class NameTable:
             self._names[rows[new]] = _as_bytes(strings.gather(new).to_list())
         return rows, fresh
 
+    @property
+    def room(self) -> int:
+        """How many more names fit before others go."""
+        return self.keys.capacity - len(self.keys)
+
     def names(self, hashes: Hashes) -> list[str | None]:
         """The string of each hash, None where it is not known; nothing is touched."""
         rows = (self.keys.find(key) for key in hashes.tolist())

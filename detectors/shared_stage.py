@@ -155,7 +155,6 @@ class SharedStage:
         hashes = hash_strings(frame["key"]) ^ self._salts[spaces]
         rows, fresh = self.keys.rows(hashes)
         actors = hash_strings(frame["user_id"])
-        self.names.note(actors, frame["user_id"])
         ring = self.rings.apply(times_ms, rows, fresh, actors)
         groups = (spaces.astype(np.int32) - 1) * _PARTS + (hashes % _PARTS).astype(np.int32)
         swarm = self.swarms.apply(times_ms, rows, fresh, groups, ring)
@@ -167,7 +166,7 @@ class SharedStage:
             actors,
             ring,
             swarm,
-            self.names,
+            self._named(actors, frame["user_id"], ring.founders),
             self.met,
         )
         self.met += len(result.meetings)
@@ -201,6 +200,28 @@ class SharedStage:
                     moments[position] = moment
                 name = sheet.frame.item(row, "key")
                 moment.findings.append(Finding(rules.rules[rule], name, sheet, row))
+
+    def _named(
+        self,
+        actors: npt.NDArray[np.uint64],
+        user_ids: pl.Series,
+        founders: npt.NDArray[np.uint64],
+    ) -> pl.Series:
+        """Note n actors in order; the names of founders (0: none) as they are known at each."""
+        at = np.flatnonzero(founders)
+        ids: list[str | None] = [None] * len(actors)
+        # Where names have to go, a founder's may: then it matters when one asks.
+        ends = (at + 1).tolist() if self.names.room < len(actors) else []
+        start = 0
+        for end in [*ends, len(actors)]:
+            self.names.note(actors[start:end], user_ids[start:end])
+            if ends and start < end <= ends[-1]:
+                (ids[end - 1],) = self.names.names(founders[end - 1 : end])
+            start = end
+        if not ends:
+            for position, name in zip(at.tolist(), self.names.names(founders[at]), strict=True):
+                ids[position] = name
+        return pl.Series("founder_id", ids, dtype=pl.String)
 
     def _segment_moments(
         self,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import polars as pl
@@ -88,8 +88,8 @@ class StageOutputs:
 class Stage(Stateful, Protocol):
     """A step of the topology over one partition."""
 
-    def process(self, batch: EventBatch) -> StageOutputs:
-        """Apply a batch in order."""
+    def process(self, batch: Any) -> StageOutputs:  # noqa: ANN401 - events, or rows of a frame
+        """Apply a batch, of events or of what the stage before made, in order."""
         ...
 
     def advance(self, watermark_ms: int) -> StageOutputs:

@@ -138,7 +138,7 @@ def _group_batches(seed: int) -> list[pl.DataFrame]:
     shared = SharedStage(_PACK, max_keys=1_000)
     met = shared.process(traces_of(_PACK, [EventBatch.of(wave_events(seed))])).meetings
     assert met is not None
-    return [met[start : start + 180] for start in range(0, len(met), 180)]
+    return [met[start : start + 600] for start in range(0, len(met), 600)]
 
 
 _ALERTING: Final = frozenset(

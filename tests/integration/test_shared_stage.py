@@ -158,7 +158,9 @@ def test_three_stages_and_four_partitions_give_what_one_process_gives(place: Pla
         write_kafka(iter([events[half:]]), [place.installation.bootstrap], names.inputs)
         place.wait_until_done()
     runner = Runner(place.topology, ["all"])
-    runner.push_frame("all", events.select(sorted(runner.columns)), int(events["time_ms"].max()))
+    runner.push_frame(
+        "all", events.select(sorted(runner.columns)), int(events["time_ms"].to_numpy().max())
+    )
     runner.end("all")
     expected = runner.run()
     assert place.observer.touched == expected.counts.touched

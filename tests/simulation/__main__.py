@@ -8,6 +8,8 @@ The last line is JSON, with the figures of all seeds:
   accepted commits and the steps of pipelines tell (``history``);
 - ``sim_state_mismatches``: partitions whose state, in the last worker or restored from the
   changelog, differs in a byte from that of a single pass (``oracle``);
+- ``sim_rows_wrong``: rows from one stage to the next that did not come through exactly once, of
+  ``sim_rows`` (in worlds with more than the first stage);
 - ``sim_missing_alerts``, ``sim_unexpected_alerts``, ``sim_differing_alerts``: ids of alerts,
   incidents, decisions and dead letters that the single pass gives and the topics lack, the other
   way round, or have with another content;
@@ -41,6 +43,9 @@ _SUMS: Final = {
     "sim_messages": "messages",
     "sim_duplicates": "duplicates",
     "sim_checkpoints": "checkpoints",
+    "sim_swaps": "swaps",
+    "sim_rows": "rows",
+    "sim_rows_wrong": "rows_wrong",
     "sim_forced_orders": "forced_orders",
     "sim_pauses": "pauses",
     "sim_rebalances": "rebalances",

@@ -19,13 +19,13 @@ from aiokafka.errors import KafkaError, RebalanceInProgressError, UnknownMemberI
 from faust.types import TP
 
 from monitor.kafka.block_table import BLOCK_TABLE, BlockMemory
-from tests.simulation.broker import Broker, Published
+from tests.simulation.broker import Broker, Changelog, Published
 from tests.simulation.consumer import CHANGELOG, FENCED, SimulatedConsumer
 from tests.simulation.network import Connection, Network, Stream
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from monitor.kafka.chunks import Chunk
     from monitor.kafka.settings import WorkerSettings
@@ -53,6 +53,7 @@ class Surroundings:
     network: Network
     broker: Broker
     group: Group
+    changelogs: Mapping[int, Changelog]
     rng: random.Random
     settings: AppSettings
 
@@ -65,6 +66,13 @@ class _Table:
     changelog_topic: Any
 
 
+@dataclass(slots=True)
+class _Tables:
+    """The part of Faust's tables that is used."""
+
+    actives_ready: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class _RecordMetadata:
     offset: int
@@ -74,7 +82,7 @@ class SimulatedProducer:
     """Appends to the output topics and to the changelog."""
 
     def __init__(self, around: Surroundings, connection: Connection) -> None:
-        self._broker = around.broker
+        self._around = around
         self._process = connection.process
         self._streams = {
             kind: Stream(around.network, connection.process, kind) for kind in ("publish", "blocks")
@@ -93,17 +101,22 @@ class SimulatedProducer:
             if topic == CHANGELOG:
                 assert partition is not None
                 assert key is not None
-                changelog = self._broker.changelogs[partition]
+                changelog = self._around.changelogs[partition]
                 return _RecordMetadata(changelog.append(key.decode(), value))
             assert value is not None
-            published = self._broker.published
+            if partition is not None:
+                now_ms = round(1_000 * self._around.network.loop.time())
+                tp = TP(topic, partition)
+                return _RecordMetadata(self._around.broker.tell_next_stage(tp, value, now_ms))
+            published = self._around.broker.published
             published.append(Published(topic, key, value, tuple(headers or ()), self._process.name))
             return _RecordMetadata(len(published) - 1)
 
         if topic == CHANGELOG:
             return await self._streams["blocks"].send(partition, append)
         # Any hash does: what matters is that a key has one partition.
-        return await self._streams["publish"].send((topic, zlib.crc32(key or b"") % 2), append)
+        number = zlib.crc32(key or b"") % 2 if partition is None else partition
+        return await self._streams["publish"].send((topic, number), append)
 
     async def abandon(self) -> None:
         for stream in self._streams.values():
@@ -132,7 +145,7 @@ class SimulatedApp:
             around.broker,
             around.group,
             around.rng,
-            topics=settings.topics.inputs,
+            topics=settings.inputs,
             max_records=settings.max_chunk_records,
             fetch_records=around.settings.fetch_records,
             fetch_wait_s=around.settings.fetch_wait_s,
@@ -144,7 +157,8 @@ class SimulatedApp:
         )
         topic = SimpleNamespace(get_topic_name=lambda: CHANGELOG)
         self.block_table = _Table(memory, topic)
-        self._streams: dict[str, deque[Chunk]] = {t: deque() for t in settings.topics.inputs}
+        self.tables = _Tables()
+        self._streams: dict[str, deque[Chunk]] = {t: deque() for t in settings.inputs}
         self._arrived = asyncio.Event()
         self._rejoin = asyncio.Event()
         self._crashed: asyncio.Future[BaseException] = self._loop.create_future()
@@ -256,6 +270,7 @@ class SimulatedApp:
     async def _work(self, membership: Membership) -> None:
         """Recover the blocks of what is assigned, then read."""
         memory = self.block_table.memory
+        self.tables.actives_ready = False
         active = {TP(CHANGELOG, partition) for partition in membership.partitions}
         self._standbys = frozenset(TP(CHANGELOG, partition) for partition in membership.standbys)
         self._changelog_next = {}
@@ -263,11 +278,12 @@ class SimulatedApp:
             read_to = memory.persisted_offset(tp)
             self._changelog_next[tp] = 0 if read_to is None else read_to + 1
         for tp in sorted(active):
-            changelog = self._around.broker.changelogs[tp.partition]
+            changelog = self._around.changelogs[tp.partition]
             end = await self._persistently("recovery", partial(getattr, changelog, "end"))
             while self._changelog_next[tp] < end:
                 await self._read_changelog("recovery", tp, end)
         await memory.on_recovery_completed(active, set(self._standbys))
+        self.tables.actives_ready = True
         for stream in self._streams.values():
             stream.clear()
         await self.consumer.seek_to_committed()
@@ -277,8 +293,9 @@ class SimulatedApp:
         while True:
             await asyncio.sleep(self._around.rng.random())
             for tp in sorted(self._standbys):
-                if self.consumer.flow_active:
-                    end = self._around.broker.changelogs[tp.partition].end
+                # While the one before was read, others may have been assigned.
+                if self.consumer.flow_active and tp in self._standbys:
+                    end = self._around.changelogs[tp.partition].end
                     await self._read_changelog("standby", tp, end)
 
     async def _read_changelog(self, kind: str, tp: TP, end: int) -> None:
@@ -286,7 +303,7 @@ class SimulatedApp:
         assigned, start = self._changelog_next, self._changelog_next[tp]
         if start >= end:
             return
-        changelog = self._around.broker.changelogs[tp.partition]
+        changelog = self._around.changelogs[tp.partition]
         batch = await self._persistently(kind, lambda: changelog.read(start))
         if assigned is not self._changelog_next:
             return  # read for an assignment that has ended

@@ -6,7 +6,6 @@ It keeps what it acknowledged; what may be lost on the way to it is up to ``netw
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -95,13 +94,18 @@ class Published:
 
 
 class Broker:
-    """All topics of a run."""
+    """All topics of a run but for the changelogs, of which each stage has its own."""
 
     def __init__(self) -> None:
         self.inputs: dict[TP, InputLog] = {}
-        self.changelogs: dict[int, Changelog] = defaultdict(Changelog)
         self.published: list[Published] = []
 
     def ends(self, partition: int) -> Mapping[str, int]:
         """By input topic, the end of its ``partition``."""
         return {tp.topic: log.end for tp, log in self.inputs.items() if tp.partition == partition}
+
+    def tell_next_stage(self, tp: TP, value: bytes, timestamp_ms: int) -> int:
+        """Append what one stage says to another; returns its offset."""
+        log = self.inputs[tp]
+        log.append(Record(log.end, timestamp_ms, None, value), log.end + 1)
+        return log.end - 1

@@ -1,50 +1,80 @@
 """Which steps the state that counts was made by: noted from outside, at pipelines and commits.
 
 A task begins where the group's committed offsets stand, and takes steps: positions up to which
-the sources were merged and detected. Only an accepted commit makes steps count for whoever comes
-next, so the steps behind the committed offsets are known without reading their metadata.
+the sources were merged and detected, with these models or those. Only an accepted commit makes
+steps count for whoever comes next, so the steps behind the committed offsets are known without
+reading their metadata.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-from monitor.pipeline import PartitionPipeline
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
     from detectors.state import Restored, StateBlock
-    from detectors.topology import Topology
-    from monitor.pipeline import PipelineResult
+    from monitor.checkpoint.contract import PipelineSnapshot
+    from monitor.pipeline import PipelineResult, RecordChunk
+    from monitor.trace_messages import Outgoing
     from tests.simulation.group import Commit
     from tests.simulation.loop import Process
+    from tests.simulation.stage import RealPipeline
 
-__all__ = ["History", "HistoryError", "RecordedPipeline", "Steps"]
+__all__ = ["History", "HistoryError", "RecordedPipeline", "Step", "Steps"]
 
 Position: TypeAlias = dict[str, int]
-Steps: TypeAlias = tuple[Position, ...]
+
+
+class Step(NamedTuple):
+    """Where the sources were merged up to, and the models that were taken to before, in order."""
+
+    position: Position
+    switches: tuple[str, ...] = ()
+
+
+Steps: TypeAlias = tuple[Step, ...]
 
 
 class HistoryError(Exception):
     """Something was committed that nobody did."""
 
 
-class RecordedPipeline(PartitionPipeline):
-    """The real pipeline, which notes where it stands after each step."""
+class RecordedPipeline:
+    """A real pipeline, of which is noted where it stands after each step, and what it switched to.
+
+    It is a pipeline as the worker needs one.
+    """
 
     def __init__(
-        self, topology: Topology, partition: int, process: Process, history: History
+        self, real: RealPipeline, partition: int, process: Process, history: History
     ) -> None:
-        super().__init__(topology, tuple(history.beginning(partition)))
+        self.real = real
         self.partition = partition
         self.worker = process
-        self._history = history
+        self.history = history
         self.generation = 0
         self.before: Steps = ()
-        self.steps: list[Position] = []
         self.stands_at: Position = {}
+        self._steps: list[Step] = []
+        self._switched: tuple[str, ...] = ()
+        self._snapshots: dict[int, Step] = {}
+
+    @property
+    def steps(self) -> Steps:
+        """All that led to where it stands."""
+        return self._led_to(len(self._steps), Step(self.stands_at, self._switched))
+
+    def steps_of_checkpoint(self, position: Position) -> Steps | None:
+        """All that led to its checkpoint at ``position``; None if it made none there."""
+        for taken, at in self._snapshots.items():
+            if at.position == position:
+                return self._led_to(taken, at)
+        return None
+
+    def _led_to(self, taken: int, at: Step) -> Steps:
+        return (*self.before, *self._steps[:taken], *((at,) if at.switches else ()))
 
     def restore(
         self,
@@ -52,21 +82,47 @@ class RecordedPipeline(PartitionPipeline):
         merged_ms: Mapping[str, int],
         state: tuple[dict[str, Any], Iterable[StateBlock]] | None,
     ) -> Restored:
-        restored = super().restore(position, merged_ms, state)
+        restored = self.real.restore(position, merged_ms, state)
         if self.worker.alive:
-            self.stands_at = {**self._history.beginning(self.partition), **position}
-            self.before = self._history.steps_to(self, self.stands_at)
+            self.stands_at = {**self.history.beginning(self.partition), **position}
+            self.before = self.history.steps_to(self, self.stands_at)
         return restored
 
     def process(
         self, idle_sources: Collection[str], limit: int, bound: Mapping[str, int] | None = None
     ) -> PipelineResult:
-        result = super().process(idle_sources, limit, bound)
+        result = self.real.process(idle_sources, limit, bound)
         stands_at = {**self.stands_at, **result.applied}
         if self.worker.alive and stands_at != self.stands_at:
             self.stands_at = stands_at
-            self.steps.append(stands_at)
+            self._steps.append(Step(stands_at, self._switched))
+            self._switched = ()
         return result
+
+    def use_models(self, name: str) -> None:
+        self.real.use_models(name)
+        self._switched = (*self._switched, name)
+
+    def snapshot(self) -> PipelineSnapshot:
+        self._snapshots[len(self._steps)] = Step(self.stands_at, self._switched)
+        return self.real.snapshot()
+
+    @property
+    def wanted_models(self) -> str:
+        return self.real.wanted_models
+
+    @property
+    def models(self) -> str:
+        return self.real.models
+
+    def idle_traces(self) -> Outgoing | None:
+        return self.real.idle_traces()
+
+    def push(self, chunk: RecordChunk) -> None:
+        self.real.push(chunk)
+
+    def buffered(self, source: str) -> int:
+        return self.real.buffered(source)
 
 
 @dataclass
@@ -99,9 +155,9 @@ class History:
         if position == self._at(commit.partition)[-1][0]:
             return
         task = self._tasks[commit.process, commit.generation, commit.partition]
-        if position not in task.steps:
-            raise HistoryError(f"{commit} commits {position}, where {task.steps} never stood")
-        steps = (*task.before, *task.steps[: task.steps.index(position) + 1])
+        steps = task.steps_of_checkpoint(position)
+        if steps is None:
+            raise HistoryError(f"{commit} commits {position}, where {task.steps} had none")
         self._committed.setdefault(commit.partition, self._at(commit.partition)).append(
             (position, steps)
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from monitor.checkpoint.partition import CheckpointSettings
@@ -13,14 +13,18 @@ from tests.simulation.app import AppSettings
 from tests.simulation.faults import RandomFaults
 from tests.simulation.network import NetworkSettings
 
-__all__ = ["Knobs", "random_faults"]
+__all__ = ["NEVER_S", "Knobs", "random_faults"]
 
+NEVER_S: Final = 1e9
 _MOST_KILLS: Final = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Knobs:
-    """What differs from seed to seed besides the dice."""
+    """What differs from seed to seed besides the dice.
+
+    ``stages`` of the chain are there, ``swap_every_s`` on average another model is to score.
+    """
 
     partitions: int
     nodes: int
@@ -32,6 +36,8 @@ class Knobs:
     restart_s: float
     stop_every_s: float
     compact_every_s: float
+    stages: int
+    swap_every_s: float
     network: NetworkSettings
     app: AppSettings
     worker: WorkerSettings
@@ -40,7 +46,7 @@ class Knobs:
     def drawn(cls, rng: random.Random) -> Knobs:
         """Swarm testing: each seed goes to some extremes and leaves others alone."""
         pick = rng.choice
-        return cls(
+        drawn = cls(
             partitions=pick((1, 1, 2, 3)),
             nodes=pick((1, 2, 2, 3)),
             static=rng.random() < 0.3,
@@ -49,8 +55,10 @@ class Knobs:
             lag=pick((0.0, 0.05, 0.3)),
             malformed_share=pick((0.0, 0.03)),
             restart_s=pick((0.2, 3.0, 15.0)),
-            stop_every_s=pick((20.0, 60.0, 1e9)),
+            stop_every_s=pick((20.0, 60.0, NEVER_S)),
             compact_every_s=pick((0.5, 10.0)),
+            stages=1,
+            swap_every_s=NEVER_S,
             network=NetworkSettings(
                 latency_s=pick((0.001, 0.02, 0.2)),
                 linger_s=pick((0.0, 0.002, 0.1)),
@@ -76,6 +84,7 @@ class Knobs:
                 flush_timeout_s=pick((3.0, 20.0)),
             ),
         )
+        return replace(drawn, stages=pick((1, 1, 1, 2, 3)), swap_every_s=pick((NEVER_S, 5.0, 30.0)))
 
 
 def random_faults(seed: int) -> RandomFaults:

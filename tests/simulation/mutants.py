@@ -17,23 +17,38 @@ from unittest.mock import patch
 
 from aiokafka.errors import UnknownMemberIdError
 
+from detectors.state import StateBlock
 from monitor.checkpoint.partition import PartitionCheckpoints
 from monitor.kafka.block_table import BlockMemory, KafkaBlocks
 from monitor.merge import Merged, Merger
+from monitor.trace_merge import TraceMerge
+from monitor.trace_messages import TraceMessage
 from tests.simulation.faults import RandomFaults
 from tests.simulation.group import Group
-from tests.simulation.knobs import Knobs
+from tests.simulation.knobs import NEVER_S, Knobs
 from tests.simulation.run import World, simulate
 from tests.simulation.verdict import Verdict
 
 __all__ = ["MUTANTS", "Mutant"]
 
 
+_PLAIN: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "partitions": 1,
+        "events": 120,
+        "span_s": 120.0,
+        "restart_s": 3.0,
+        "stages": 1,
+        "swap_every_s": NEVER_S,
+    }
+)
+
+
 @dataclass(frozen=True)
 class Mutant:
     """``replacements`` of attributes that make the code wrong, and where that shows."""
 
-    replacements: tuple[tuple[Any, str, Callable[..., Any]], ...]
+    replacements: tuple[tuple[Any, str, Callable[..., Any] | property], ...]
     knobs: Mapping[str, Any] = field(default_factory=dict)
     worker: Mapping[str, Any] = field(default_factory=dict)
     first_seed: int = 0
@@ -53,7 +68,7 @@ class Mutant:
         knobs = Knobs.drawn(random.Random(f"mutant {seed}"))
         knobs = replace(
             knobs,
-            **{"partitions": 1, "events": 120, "span_s": 120.0, "restart_s": 3.0, **self.knobs},
+            **{**_PLAIN, **self.knobs},
             worker=replace(knobs.worker, **self.worker),
         )
         faults = RandomFaults(
@@ -117,9 +132,34 @@ def _beyond_the_bound(
     return replace(merged, applied={name: at for name, at in ends.items() if at is not None})
 
 
+def _newest_models(checkpoints: PartitionCheckpoints, wanted: str, used: str) -> str | None:
+    return None if _SWITCH(checkpoints, wanted, used) is None else wanted
+
+
+def _name_of_its_own(checkpoints: PartitionCheckpoints) -> str:
+    return f"{checkpoints.generation}-{checkpoints._writer}"
+
+
+def _take_again(merge: TraceMerge, message: TraceMessage, received_ms: int) -> None:
+    source = merge._sources.get(message.source)
+    if source is not None:
+        source.next = min(source.next, message.start)
+    _ADD(merge, message, received_ms)
+
+
+def _block_without_rows(merge: TraceMerge) -> StateBlock:
+    waiting, merge._waiting = merge._waiting, []
+    block = _BLOCK(merge)
+    merge._waiting = waiting
+    return block
+
+
+_ADD: Final = TraceMerge.add
+_BLOCK: Final = TraceMerge.block
 _COMMIT_ORDER: Final = PartitionCheckpoints.commit_order
 _PUT: Final = KafkaBlocks.put
 _START: Final = Merger.start
+_SWITCH: Final = PartitionCheckpoints.switch
 _TAKE: Final = Merger.take
 
 MUTANTS: Final[Mapping[str, Mutant]] = MappingProxyType(
@@ -152,12 +192,12 @@ MUTANTS: Final[Mapping[str, Mutant]] = MappingProxyType(
         "forgets how far each source had come in time": Mutant(
             ((Merger, "start", _forget_times),),
             {"lag": 0.3},
-            first_seed=7,
+            first_seed=43,
         ),
         "uses the keys of blocks again": Mutant(
             ((World, "new_writer", lambda _world: "writer"),),
             {"nodes": 1, "static": True, "restart_s": 0.2},
-            first_seed=8,
+            first_seed=12,
         ),
         "takes what it wrote for all there is": Mutant(
             ((BlockMemory, "wrote", BlockMemory.apply),),
@@ -170,6 +210,22 @@ MUTANTS: Final[Mapping[str, Mutant]] = MappingProxyType(
             ((Merger, "take", _beyond_the_bound),),
             {"malformed_share": 0.1},
             first_seed=6,
+        ),
+        "scores with the newest model on its way back": Mutant(
+            ((PartitionCheckpoints, "switch", _newest_models),),
+            {"swap_every_s": 5.0},
+        ),
+        "tells the next stage under a name of its own": Mutant(
+            ((PartitionCheckpoints, "lineage", property(_name_of_its_own)),),
+            {"stages": 2},
+        ),
+        "takes a trace again that comes again": Mutant(
+            ((TraceMerge, "add", _take_again),),
+            {"stages": 2},
+        ),
+        "forgets the traces that wait for another source": Mutant(
+            ((TraceMerge, "block", _block_without_rows),),
+            {"stages": 2, "partitions": 2},
         ),
     }
 )

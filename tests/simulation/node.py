@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from monitor.kafka import worker
@@ -23,7 +25,7 @@ class Node:
         self.world = world
         self.name = f"node-{number}"
         self.process: Process | None = None
-        self._session: worker._Session | None = None
+        self._sessions: list[worker._Session] = []
         self._starts = 0
         self._for_good = False
 
@@ -35,8 +37,12 @@ class Node:
 
     def stop(self) -> None:
         """SIGTERM."""
-        if self._session is not None and self.process is not None and self.process.alive:
-            self._session.end()
+        if self.process is not None and self.process.alive:
+            self._end_sessions()
+
+    def _end_sessions(self) -> None:
+        for session in self._sessions:
+            session.end()
 
     def stop_for_good(self) -> None:
         self._for_good = True
@@ -49,17 +55,30 @@ class Node:
             self.process = self.world.loop.start_process(f"{self.name}.{self._starts}", self._main)
 
     async def _main(self) -> None:
+        """All stages in one process, as ``monitor.kafka.workers`` has them."""
         world, knobs = self.world, self.world.knobs
         instance = self.name if knobs.static else None
-        settings = replace(knobs.worker, instance_id=instance)
-        self._session = worker._Session(
-            settings, knobs.partitions, world.new_pipeline, IgnoringObserver(), world.failpoint
-        )
-        failure = await self._session.run()
+        self._sessions = [
+            worker._Session(
+                replace(stage.settings, instance_id=instance),
+                knobs.partitions,
+                partial(world.new_pipeline, stage),
+                IgnoringObserver(),
+                world.failpoint,
+            )
+            for stage in world.stages.values()
+        ]
+        first, *others = self._sessions
+        running = [asyncio.create_task(session.run()) for session in others]
+        for task in running:
+            task.add_done_callback(lambda _: self._end_sessions())
+        failure = await first.run()
+        self._end_sessions()
+        failures = [failure, *[await task for task in running]]
         process = world.loop.current_process()
         process.require_alive()
-        world.say(f"{process} ended: {failure!r}")
-        if failure is not None:
+        world.say(f"{process} ended: {failures!r}")
+        for failure in filter(None, failures):
             world.failures[type(failure).__name__] += 1
             if not isinstance(failure, PublishError):
                 world.problems.append(f"{process} failed: {failure!r}")
@@ -68,7 +87,7 @@ class Node:
     def _ended(self, process: Process) -> None:
         self.world.loop.kill(process)
         if self.process is process:
-            self._session = None
+            self._sessions = []
             if self._for_good:
                 self.process = None
             else:

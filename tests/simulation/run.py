@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
 
 from faust.types import TP
 
-from detectors.state import state_digest
 from detectors.topology import Topology
 from monitor.checkpoint.partition import (
     CheckpointContext,
@@ -20,34 +19,60 @@ from monitor.checkpoint.partition import (
 )
 from monitor.kafka import worker
 from monitor.kafka.partition_task import PartitionTask
+from monitor.kafka.settings import StageName
 from monitor.kafka.topics import TopicNames
+from monitor.pipeline import PartitionPipeline
 from tests.simulation.app import SimulatedApp, Surroundings
-from tests.simulation.broker import Broker, InputLog, Record
+from tests.simulation.broker import Broker, Changelog, InputLog, Record
 from tests.simulation.decoded import DecodedLogs
 from tests.simulation.faults import Fault, FaultPlan, Faults
 from tests.simulation.group import Commit, Group
 from tests.simulation.history import History, HistoryError, RecordedPipeline, Steps
-from tests.simulation.knobs import Knobs, random_faults
+from tests.simulation.knobs import NEVER_S, Knobs, random_faults
 from tests.simulation.loop import Process, SimulationLoop, SimulationStuckError
 from tests.simulation.network import Network
 from tests.simulation.node import Node
+from tests.simulation.stage import SimulatedStage, new_pipeline, pipeline_digest
 from tests.simulation.verdict import Verdict, judge
-from tests.simulation.workload import BLOCK_ROWS, MAX_USERS, Arrival, arrivals, simulated_pack
+from tests.simulation.workload import (
+    BLOCK_ROWS,
+    MAX_KEYS,
+    MAX_USERS,
+    MODELS,
+    Arrival,
+    arrivals,
+    simulated_pack,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
+
+    from detectors.anomaly import ModelPair
+    from monitor.kafka.settings import WorkerSettings
 
 __all__ = ["World", "simulate"]
 
 NAMES: Final = TopicNames()
+STAGES: Final[tuple[StageName, ...]] = ("users", "shared", "groups")
 _REST_S: Final = 600.0
 _PEACE_S: Final = 30.0
 _STORM_S: Final = 200.0
 
 
 @dataclass
+class Registry:
+    """Models, of which now these are current and now those."""
+
+    current: ModelPair = MODELS[0]
+
+    def named(self, name: str) -> ModelPair:
+        """See ``Models``."""
+        return next(pair for pair in MODELS if pair.name == name)
+
+
+@dataclass
 class World:
-    """All that a run consists of."""
+    """All that a run consists of; a registry of ``models`` is a part of it."""
 
     seed: int
     knobs: Knobs
@@ -55,17 +80,16 @@ class World:
     rng: random.Random
     faults: Faults
     broker: Broker
-    group: Group
-    history: History
-    surroundings: Surroundings
+    stages: Mapping[str, SimulatedStage]
     topology: Topology
+    models: Registry
     arrivals: list[Arrival]
     decoded: Mapping[int, DecodedLogs]
     problems: list[str] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
     nodes: list[Node] = field(default_factory=list)
     tell: Callable[[str], None] | None = None
-    ends: dict[int, tuple[Steps, str | None]] = field(default_factory=dict)
+    swaps: int = 0
 
     @classmethod
     def drawn(cls, seed: int, plan: FaultPlan, knobs: Knobs | None) -> World:
@@ -88,16 +112,8 @@ class World:
             malformed_share=knobs.malformed_share,
             lag=knobs.lag,
         )
-        network = Network(loop, random.Random(f"network {seed}"), faults, knobs.network)
-        settings = knobs.worker
-        group = Group(
-            loop, rng, knobs.partitions, settings.session_timeout_s, settings.rebalance_timeout_s
-        )
-
-        def beginning(partition: int) -> dict[str, int]:
-            return {topic: broker.inputs[TP(topic, partition)].start for topic in NAMES.inputs}
-
-        history = History(beginning)
+        pack = simulated_pack(shared=knobs.stages > 1)
+        models = Registry()
         world = cls(
             seed,
             knobs,
@@ -105,27 +121,63 @@ class World:
             rng,
             faults,
             broker,
-            group,
-            history,
-            Surroundings(network, broker, group, random.Random(f"app {seed}"), knobs.app),
-            Topology(simulated_pack(), MAX_USERS, BLOCK_ROWS),
+            {},
+            Topology(pack, MAX_USERS, BLOCK_ROWS, models, MAX_KEYS, MAX_KEYS),
+            models,
             records,
-            {partition: _decoded(records, partition) for partition in range(knobs.partitions)},
+            {n: _decoded(records, n, pack.event_columns) for n in range(knobs.partitions)},
         )
-        group.on_commit = world._committed
+        network = Network(loop, random.Random(f"network {seed}"), faults, knobs.network)
+        world.stages = {
+            name: world._stage(
+                name, network, rng if name == "users" else random.Random(f"{name} {seed}")
+            )
+            for name in STAGES[: knobs.stages]
+        }
         faults.on_fault = world._struck
         return world
+
+    def _stage(self, name: StageName, network: Network, rng: random.Random) -> SimulatedStage:
+        """What there is once for a stage, and the logs that it reads and writes."""
+        settings = replace(self.knobs.worker, stage=name)
+        partitions = 1 if name == "groups" else self.knobs.partitions
+        inputs = self.broker.inputs
+        for topic, count in ((NAMES.traces, self.knobs.partitions), (NAMES.meetings, 1)):
+            for partition in range(count):
+                inputs.setdefault(TP(topic, partition), InputLog(0, 0))
+
+        def beginning(partition: int) -> dict[str, int]:
+            return {topic: inputs[TP(topic, partition)].start for topic in settings.inputs}
+
+        history = History(beginning)
+        timeouts = settings.session_timeout_s, settings.rebalance_timeout_s
+        group = Group(self.loop, rng, partitions, *timeouts)
+        app_rng = random.Random(f"app {self.seed}")
+        around = Surroundings(
+            network, self.broker, group, defaultdict(Changelog), app_rng, self.knobs.app
+        )
+
+        def committed(commit: Commit) -> None:
+            self.say(f"{commit} accepted")
+            history.committed(commit)
+
+        group.on_commit = committed
+        return SimulatedStage(settings, partitions, rng, around, history)
 
     def say(self, what: str) -> None:
         """Tell whoever listens what happens, and when."""
         if self.tell is not None:
             self.tell(f"{self.loop.time():9.3f} {what}")
 
-    def new_pipeline(self, partition: int) -> RecordedPipeline:
+    def new_pipeline(self, stage: SimulatedStage, partition: int) -> RecordedPipeline:
         process = self.loop.current_process()
-        pipeline = RecordedPipeline(self.topology, partition, process, self.history)
-        pipeline._decoder = self.decoded[partition]
-        return pipeline
+        real = new_pipeline(self.topology, stage.settings)
+        if isinstance(real, PartitionPipeline):
+            real._decoder = self.decoded[partition]
+        return RecordedPipeline(real, partition, process, stage.history)
+
+    def new_app(self, settings: WorkerSettings, *rest: Any) -> SimulatedApp:  # noqa: ANN401
+        return SimulatedApp(self.stages[settings.stage].around, settings, *rest)
 
     def new_task(
         self,
@@ -135,7 +187,7 @@ class World:
     ) -> PartitionTask:
         """The real task, in virtual time."""
         process = self.loop.current_process()
-        self.history.working(process, checkpoints.generation, pipeline)
+        pipeline.history.working(process, checkpoints.generation, pipeline)
         return PartitionTask(pipeline, checkpoints, clock=self.loop.time, **options)
 
     def new_writer(self) -> str:
@@ -152,16 +204,13 @@ class World:
     def failpoint(self, name: str) -> None:
         self.faults.strike(self.loop.current_process(), f"failpoint: {name}")
 
-    def _committed(self, commit: Commit) -> None:
-        self.say(f"{commit} accepted")
-        self.history.committed(commit)
-
     def _struck(self, process: Process, kind: str, fault: Fault) -> None:
         self.say(f"{fault} strikes {process} at {kind}")
         if fault.kind == "kill":
             next(node for node in self.nodes if node.process is process).start_later()
         elif fault.kind == "rebalance":
-            self.group.rebalance()
+            for stage in self.stages.values():
+                stage.around.group.rebalance()
 
     # -- the life of a world
 
@@ -169,9 +218,11 @@ class World:
         knobs = self.knobs
         self.nodes = [Node(self, number) for number in range(knobs.nodes)]
         background = [
-            asyncio.create_task(self._compact()),
+            *(asyncio.create_task(self._compact(stage)) for stage in self.stages.values()),
             asyncio.create_task(self._stop_now_and_then()),
         ]
+        if knobs.swap_every_s < NEVER_S:
+            background.append(asyncio.create_task(self._swap_models()))
         for node in self.nodes:
             node.start_later()
         await self._append()
@@ -180,20 +231,15 @@ class World:
         await asyncio.sleep(_PEACE_S)  # whoever was paused wakes up, and is told to go
         await self._until(self._all_taken, "all records are taken in peace")
         await asyncio.sleep(_PEACE_S)  # what is being published is acknowledged
-        for partition in range(knobs.partitions):
-            self.ends[partition] = self._end(partition)
+        for stage in self.stages.values():
+            stage.ends = {
+                partition: _end(stage, partition) for partition in range(stage.partitions)
+            }
         for task in background:
             task.cancel()
         for node in self.nodes:
             node.stop_for_good()
         await self._until(lambda: not any(n.process for n in self.nodes), "all workers stop")
-
-    def _end(self, partition: int) -> tuple[Steps, str | None]:
-        """The steps to where a partition stands, and the digest of the state that is there."""
-        task = self.history.at_work(partition)
-        if task is None:  # after a rebalance there was nothing to read
-            return self.history.committed_steps(partition), None
-        return (*task.before, *task.steps), state_digest(task.stage)
 
     async def _append(self) -> None:
         for arrival in self.arrivals:
@@ -220,30 +266,57 @@ class World:
         if self.problems:
             raise WorldError("it makes no sense to go on")
 
-    def _standing(self) -> Mapping[int, Any]:
+    def _standing(self) -> Mapping[str, Any]:
         return {
-            partition: (self.history.stands_at(partition), dict(self.broker.ends(partition)))
-            for partition in range(self.knobs.partitions)
+            f"{name}[{partition}]": (
+                stage.history.stands_at(partition),
+                {
+                    topic: self.broker.inputs[TP(topic, partition)].end
+                    for topic in stage.settings.inputs
+                },
+            )
+            for name, stage in self.stages.items()
+            for partition in range(stage.partitions)
         }
 
     def _all_taken(self) -> bool:
         """Whether there is no record beyond where the partitions stand."""
         return not any(
-            log.records
-            and self.history.stands_at(tp.partition).get(tp.topic, 0) <= log.records[-1].offset
-            for tp, log in self.broker.inputs.items()
+            log.records and stands_at.get(topic, 0) <= log.records[-1].offset
+            for stage in self.stages.values()
+            for partition in range(stage.partitions)
+            for stands_at in [stage.history.stands_at(partition)]
+            for topic in stage.settings.inputs
+            for log in [self.broker.inputs[TP(topic, partition)]]
         )
 
-    async def _compact(self) -> None:
+    async def _compact(self, stage: SimulatedStage) -> None:
         while True:
-            await asyncio.sleep(self.rng.random() * 2 * self.knobs.compact_every_s)
-            self.broker.changelogs[self.rng.randrange(self.knobs.partitions)].compact(self.rng)
+            await asyncio.sleep(stage.rng.random() * 2 * self.knobs.compact_every_s)
+            changelog = stage.around.changelogs[stage.rng.randrange(stage.partitions)]
+            changelog.compact(stage.rng)
+
+    async def _swap_models(self) -> None:
+        rng = random.Random(f"models {self.seed}")
+        while True:
+            await asyncio.sleep(rng.random() * 2 * self.knobs.swap_every_s)
+            self.models.current = rng.choice(MODELS)
+            self.swaps += 1
+            self.say(f"models {self.models.current.name!r} are to score")
 
     async def _stop_now_and_then(self) -> None:
         while True:
             await asyncio.sleep(self.rng.random() * 2 * self.knobs.stop_every_s)
             if self.faults.active:
                 self.rng.choice(self.nodes).stop()
+
+
+def _end(stage: SimulatedStage, partition: int) -> tuple[Steps, str | None]:
+    """The steps to where a partition stands, and the digest of the state that is there."""
+    task = stage.history.at_work(partition)
+    if task is None:  # after a rebalance there was nothing to read
+        return stage.history.committed_steps(partition), None
+    return task.steps, pipeline_digest(task.real)
 
 
 class WorldError(Exception):
@@ -272,7 +345,7 @@ def simulate(
     )
     with patch.multiple(
         worker,
-        build_app=partial(SimulatedApp, world.surroundings),
+        build_app=world.new_app,
         CheckpointContext=context,
         PartitionTask=world.new_task,
     ):
@@ -285,9 +358,9 @@ def simulate(
     return judge(world)
 
 
-def _decoded(records: list[Arrival], partition: int) -> DecodedLogs:
+def _decoded(records: list[Arrival], partition: int, columns: Collection[str]) -> DecodedLogs:
     logs: dict[str, list[Record]] = {topic: [] for topic in NAMES.inputs}
     for arrival in records:
         if arrival.tp.partition == partition:
             logs[arrival.tp.topic].append(arrival.record)
-    return DecodedLogs(simulated_pack().event_columns, logs)
+    return DecodedLogs(columns, logs)

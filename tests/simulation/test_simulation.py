@@ -38,12 +38,14 @@ def test_whatever_strikes_the_outcome_is_that_of_a_single_pass() -> None:
     figures = json.loads(result.stdout.splitlines()[-1])
     assert figures["sim_seeds"] == _SEEDS
     assert figures["sim_crash_points"] > 20 * _SEEDS
-    for name in ("failed_seeds", "events_lost", "state_mismatches"):
+    for name in ("failed_seeds", "events_lost", "rows_wrong", "state_mismatches"):
         assert figures[f"sim_{name}"] == 0
     for name in ("missing", "unexpected", "differing"):
         assert figures[f"sim_{name}_alerts"] == 0
     for name in ("messages", "duplicates", "checkpoints", "forced_orders", "rebalances"):
         assert figures[f"sim_{name}"] > 0, f"these seeds say nothing about {name}"
+    for name in ("swaps", "rows"):
+        assert figures[f"sim_{name}"] > 100, f"these seeds say nothing about {name}"
 
 
 def test_a_seed_gives_the_same_run_again() -> None:
@@ -58,7 +60,7 @@ def test_a_seed_gives_the_same_run_again() -> None:
 
 def test_a_crash_at_any_point_of_a_run_does_no_harm() -> None:
     """Points all along one run, one after the other, and soon after the restart again."""
-    knobs = replace(small(5), nodes=1, events=40)
+    knobs = replace(small(5), nodes=1, events=40, stages=2, swap_every_s=2.0)
     points = simulate(5, GivenFaults({}), knobs).points
     crashes = 0
     for point in range(1, points, max(1, points // 25)):

@@ -10,24 +10,83 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 from faust.types import TP
 
+from detectors.anomaly import ModelPair
 from detectors.compiled import CompiledPack, compile_pack
-from detectors.pack import Action, FeatureSpec, LimitSpec, LimitsSpec, Pack, RuleSpec, WindowSpec
+from detectors.pack import (
+    Action,
+    FeatureSpec,
+    LimitSpec,
+    LimitsSpec,
+    Pack,
+    RuleSpec,
+    SegmentSpec,
+    SharedKeySpec,
+    SharedSpec,
+    WindowSpec,
+)
 from monitor.kafka.topics import TopicNames
 from monitor.simulator.wire_json import to_wire_json
 from tests.simulation.broker import Record
 from tests.support.events import START_MS, random_events
 from tests.support.malformed import KINDS
+from tests.support.models import split_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["BLOCK_ROWS", "MAX_USERS", "Arrival", "arrivals", "simulated_pack"]
+    from detectors.anomaly import AnomalyModel
+
+__all__ = ["BLOCK_ROWS", "MAX_KEYS", "MAX_USERS", "MODELS", "Arrival", "arrivals", "simulated_pack"]
 
 MAX_USERS: Final = 12
+MAX_KEYS: Final = 48
+"""More than there are users at most: who founded a key is told by a name that is not evicted."""
 BLOCK_ROWS: Final = 4
 _LOG_AHEAD_MS: Final = 86_400_000
 _SMALL_BYTES: Final = 2_000
 _REQUESTED: Final = "type = 'generation.requested'"
+
+
+def _model(name: str, above: float) -> AnomalyModel:
+    return split_model("generations_1m", above, name=name * 16, every_ms=1_000)
+
+
+_SHARED: Final = SharedSpec(
+    keys=(
+        SharedKeySpec("asset", "asset_id", "type = 'share.created'"),
+        SharedKeySpec("network", "ip", form="network"),
+        SharedKeySpec("device", "device_id"),
+    ),
+    windows=(WindowSpec("1m", 60_000, 3),),
+    features=(
+        FeatureSpec("actors", "distinct", ("1m",), of="user_id", capacity=4),
+        FeatureSpec("actions", "count", ("1m",)),
+    ),
+    derived=(),
+    segments=(SegmentSpec("all"), SegmentSpec("tier", "tier", _REQUESTED)),
+)
+_SHARED_RULES: Final = tuple(
+    RuleSpec(
+        f"crowd-{key}",
+        f"Many on one {key}",
+        "actors_1m >= 2",
+        "low",
+        5_000,
+        "docs/runbooks/crowd.md",
+        key=key,
+    )
+    for key in ("asset", "network", "device")
+)
+MODELS: Final = tuple(
+    ModelPair(champion, challenger)
+    for champion, challenger in (
+        (None, None),
+        (_model("a", 1.0), None),
+        (_model("b", 2.0), _model("a", 1.0)),
+        (_model("c", 3.0), None),
+    )
+)
+"""What a registry may name at one time or another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +100,11 @@ class Arrival:
 
 
 @cache
-def simulated_pack() -> CompiledPack:
-    """Small, so that a crash costs little, and yet every kind of state and of output."""
+def simulated_pack(*, shared: bool) -> CompiledPack:
+    """Small, so that a crash costs little, and yet every kind of state and of output.
+
+    With shared keys or without; what asks for an anomaly model is silent where there is none.
+    """
     return compile_pack(
         Pack(
             name="simulated",
@@ -74,7 +136,17 @@ def simulated_pack() -> CompiledPack:
                     2_000,
                     "docs/runbooks/steady.md",
                 ),
+                RuleSpec(
+                    "odd",
+                    "Unlike the others",
+                    "anomaly_rank >= anomaly_alert_rank",
+                    "low",
+                    2_000,
+                    "docs/runbooks/odd.md",
+                ),
+                *(_SHARED_RULES if shared else ()),
             ),
+            shared=_SHARED if shared else None,
             limits=LimitsSpec(
                 actions={"generation": _REQUESTED},
                 limits=(LimitSpec("per_minute", "generation", 60_000, {"free": 3}),),

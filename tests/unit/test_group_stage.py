@@ -18,6 +18,7 @@ from detectors.incidents import Alert, Decision, Output
 from detectors.keys import hash_strings
 from detectors.meetings import MEETING_SCHEMA
 from detectors.shared_stage import SharedStage
+from detectors.state import state_digest
 from tests.support.events import complete
 from tests.support.shared import shared_pack, traces_of
 
@@ -167,7 +168,8 @@ def test_a_crowd_beyond_the_bounds_is_counted_and_a_hundred_are_decided_about() 
     assert len(group.members) == 100
     assert group.members_left_out == 30
     assert newest.summary.startswith("Users act together: 130 users; ")
-    about = [o.user_id for o in outputs if isinstance(o, Decision) and o.alert_id == newest.alert_id]
+    decisions = [output for output in outputs if isinstance(output, Decision)]
+    about = [one.user_id for one in decisions if one.alert_id == newest.alert_id]
     assert len(set(about)) == len(about) == 100
 
 
@@ -239,16 +241,17 @@ def test_a_crew_is_known_by_its_ties() -> None:
 
 @pytest.mark.parametrize("batch_rows", [1, 7, 1_000])
 def test_any_batches_give_the_same_alerts(batch_rows: int) -> None:
-    """Ticks are of event time: at the same meeting however these are cut."""
+    """And the same state to the byte; names are evicted, ticks are of event time."""
     users = [f"u{user}" for user in range(25)]
     rows = pl.concat(
         [crowd(f"v{wave}", users[wave : wave + 12], at_s=7.0 * wave) for wave in range(12)]
     ).sort("order_ms", maintain_order=True)
-    whole = GroupStage(_PACK, 1_000).process(rows).outputs
-    stage, cut = GroupStage(_PACK, 1_000), []
+    once, stage, cut = GroupStage(_PACK, 20, 8), GroupStage(_PACK, 20, 8), []
+    whole = once.process(rows).outputs
     edges = [*range(0, len(rows), batch_rows), len(rows)]
     for start, end in pairwise(edges):
         cut += stage.process(rows[start:end]).outputs
     assert cut == whole
+    assert state_digest(stage) == state_digest(once)
     assert alerts(whole)
     assert np.diff([output.time_ms for output in alerts(whole)]).min(initial=0) >= 0

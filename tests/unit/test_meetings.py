@@ -9,7 +9,6 @@ import polars as pl
 
 from detectors.keys import KeyTable, hash_strings
 from detectors.meetings import MEETING_SCHEMA, meetings
-from detectors.names import NameTable
 from detectors.rings import RingOutputs, Rings
 from detectors.swarms import Swarms
 
@@ -30,20 +29,20 @@ def touching(traces: list[tuple[str, str, float]]) -> pl.DataFrame:
 
 
 def met(
-    frame: pl.DataFrame, first_ordinal: int = 0, names: NameTable | None = None
+    frame: pl.DataFrame, first_ordinal: int = 0, *, named: bool = True
 ) -> tuple[pl.DataFrame, RingOutputs]:
     """The meetings of traces on keys that nobody touched before, and what the rings found."""
     times_ms = frame["time_ms"].to_numpy()
     hashes, actors = hash_strings(frame["key"]), hash_strings(frame["user_id"])
     rows, fresh = KeyTable(100).rows(hashes)
-    if names is None:
-        names = NameTable(100)
-        names.note(actors, frame["user_id"])
+    names = dict(zip(actors.tolist(), frame["user_id"].to_list(), strict=True)) if named else {}
     ring = Rings(100).apply(times_ms, rows, fresh, actors)
     groups = np.zeros(len(frame), dtype=np.int32)
     swarm = Swarms(100, 1).apply(times_ms, rows, fresh, groups, ring)
     order_ms = np.maximum.accumulate(times_ms)
-    return meetings(frame, order_ms, hashes, actors, ring, swarm, names, first_ordinal), ring
+    founder_ids = [names.get(founder) for founder in ring.founders.tolist()]
+    founders = pl.Series(founder_ids, dtype=pl.String)
+    return meetings(frame, order_ms, hashes, actors, ring, swarm, founders, first_ordinal), ring
 
 
 def test_only_keys_with_an_audience_are_told_of() -> None:
@@ -67,7 +66,7 @@ def test_only_keys_with_an_audience_are_told_of() -> None:
 
 
 def test_a_founder_whose_name_is_gone_is_told_as_a_hash() -> None:
-    sent, _ = met(touching([("a", "u1", 0), ("a", "u2", 1)]), names=NameTable(4))
+    sent, _ = met(touching([("a", "u1", 0), ("a", "u2", 1)]), named=False)
     assert sent["founder_id"].to_list() == [None]
     assert sent["founder"].to_list() == hash_strings(pl.Series(["u1"])).tolist()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import random
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -113,6 +115,38 @@ def test_a_segment_that_surges_is_an_alert_about_the_segment() -> None:
     assert alert.event_id.startswith("segment:all:")
     quiet, _ = processed([*calm, *after])
     assert not alerts(quiet, "segment")
+
+
+def test_a_network_is_the_same_however_its_address_is_written() -> None:
+    """As the standard library reads it: short, in full, in capitals; and what is no address."""
+    rng = random.Random(6)
+    texts = []
+    for _ in range(1_500):
+        gap = rng.choice([0, 16, 48, 64, 80])
+        zeros = ~(rng.choice([0, 0xFFFF, 2**32 - 1, 2**64 - 1]) << gap) & (2**128 - 1)
+        address = ipaddress.IPv6Address(rng.getrandbits(128) & zeros)
+        text = str(address)
+        texts += [text, address.exploded, text.upper(), f"{text}0", f"{text}:"]
+        octets = [str(rng.choice([0, 1, 9, 10, 99, 199, 249, 255, 256, "01"])) for _ in range(4)]
+        texts += [".".join(octets), ".".join(octets[:3]), "::ffff:" + ".".join(octets)]
+    events = [share(f"u{at}", at, ip=text) for at, text in enumerate(texts)]
+    traces = traces_of(_PACK, [EventBatch.of(complete(pl.DataFrame(events)))], 20_000)
+    networks = traces.filter(pl.col("space") == 3)
+    wanted = [(f"u{at}", network_of(text)) for at, text in enumerate(texts)]
+    assert networks.select("user_id", "key").rows() == [pair for pair in wanted if pair[1]]
+    assert len(texts) // 4 < len(networks) < len(texts) * 3 // 4
+
+
+def network_of(text: str) -> str | None:
+    """The /24 or /48 of an address, None for what is none."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    bits = 24 if address.version == 4 else 48
+    return str(ipaddress.ip_network((address, bits), strict=False))
 
 
 @pytest.mark.parametrize("batches", [1, 7])

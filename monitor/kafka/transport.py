@@ -64,6 +64,7 @@ class Consumer(driver.Consumer):
         self._held: set[TP] = set()
         self._positions: dict[TP, PartitionPosition] = {}
         self._drained_to: Mapping[TP, int] = {}
+        self._read_in: dict[TP, int] = {}
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -98,6 +99,10 @@ class Consumer(driver.Consumer):
         """Where reading of ``tp`` stood after the newest fetch; None before the first one."""
         return self._positions.get(tp)
 
+    def reads(self, tp: TP, generation: int) -> bool:
+        """Whether ``tp`` was read in this generation, also if nothing came: recovery is over."""
+        return self._read_in.get(tp) == generation
+
     def caught_up(self, tp: TP, received_to: int | None) -> bool:
         """Whether a receiver that got chunks up to ``received_to`` has all there is of ``tp``."""
         position = self._positions.get(tp)
@@ -127,6 +132,9 @@ class Consumer(driver.Consumer):
             return
         self._positions.update(fetch.positions)
         self._drained_to = fetch.drained_to
+        for tp in partitions:
+            if self._deliverable(tp, fetch.generation):
+                self._read_in[tp] = fetch.generation
         for tp, records in fetch.records.items():
             self.app.monitor.track_tp_end_offset(tp, fetch.positions[tp].end or 0)
             for message in self._messages(tp, records, fetch):

@@ -199,8 +199,7 @@ class _Session:
             tp.partition for tp in filter(consumer.is_chunked, consumer.assignment())
         }:
             inputs = (TP(topic, partition) for topic in self._settings.inputs)
-            # Known once something was fetched in this generation: recovery is complete.
-            if all(consumer.read_position(tp) is not None for tp in inputs):
+            if all(consumer.reads(tp, generation) for tp in inputs):
                 self._task(partition, generation)
 
     def _reread_missing(self) -> None:

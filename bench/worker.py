@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -22,9 +23,16 @@ from bench.errors import BenchError
 from bench.process import cpu_seconds, failure, launch
 from bench.task import Measurement, Task
 from monitor.kafka.topics import TopicNames, create_topics, declare_topics
+from monitor.models.registry import Registry
 from tests.kafka.ports import free_port
 
-__all__ = ["measure_without_checkpoints", "measure_worker", "scrape", "stop"]
+__all__ = [
+    "measure_with_forest",
+    "measure_without_checkpoints",
+    "measure_worker",
+    "scrape",
+    "stop",
+]
 
 _SAMPLE_INTERVAL_S: Final = 0.2
 _DEADLINE_S: Final = 300.0
@@ -46,6 +54,15 @@ class _Sample:
 def measure_without_checkpoints(task: Task, core: int) -> Measurement:
     """The same, but no checkpoint is written before the last one: what checkpoints cost."""
     return measure_worker(task, core, {"FLOODWATCH_KAFKA__CHECKPOINT_INTERVAL_S": "3600"})
+
+
+def measure_with_forest(task: Task, core: int) -> Measurement:
+    """The same with the demo's model as champion: what scoring every active user costs."""
+    folder = Path(task.folder) / "models"
+    registry = Registry(folder)
+    model = Path(str(resources.files("monitor.demo"))) / "model"
+    registry.promote(registry.add(model), "champion")
+    return measure_worker(task, core, {"FLOODWATCH_MODELS__REGISTRY": str(folder)})
 
 
 def measure_worker(

@@ -179,11 +179,15 @@ class _Session:
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(_REPORT_INTERVAL_S)
-            self._observer.assigned(len(self._tasks))
-            for task in self._tasks.values():
-                task.report()
-            self._reread_missing()
-            self._start_silent()
+            try:
+                self._observer.assigned(len(self._tasks))
+                for task in self._tasks.values():
+                    task.report()
+                self._reread_missing()
+                self._start_silent()
+            except Exception as error:  # noqa: BLE001 - whatever it is, run() reports it
+                self._fail(error)
+                return
 
     def _start_silent(self) -> None:
         """Have a task also for a partition of which nothing comes: it says that it is idle.

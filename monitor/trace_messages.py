@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["Outgoing", "TraceMessage", "TraceMessageError", "decode_traces", "encode_traces"]
 
 _FORMAT: Final = 1
+_MOST_ROWS: Final = 2_000
+"""Of a message: a row is some hundred bytes, a message at most 8 MiB (and 1 MiB by default)."""
 _NUMBER_BYTES: Final = 4
 
 
@@ -68,6 +70,23 @@ class Outgoing:
     end: int
     newest_ms: int
     idle: bool = False
+
+    def pieces(self) -> Iterator[Outgoing]:
+        """The same in steps that fit into messages, however few targets there are."""
+        rows = len(self.frame)
+        for first in range(0, max(rows, 1), _MOST_ROWS):
+            last = min(first + _MOST_ROWS, rows)
+            if last == rows:
+                yield replace(self, frame=self.frame[first:], start=self.start + first)
+            else:
+                yield replace(
+                    self,
+                    frame=self.frame[first:last],
+                    start=self.start + first,
+                    end=self.start + last,
+                    newest_ms=int(self.frame["order_ms"][last - 1]),
+                    idle=False,
+                )
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,9 +62,12 @@ def trace_messages(
     outgoing: Outgoing, *, topic: str, partition: int, partitions: int, lineage: str, targets: int
 ) -> list[OutboundMessage]:
     """The rows of a step of one of ``partitions``: a message for each of ``targets`` partitions."""
-    values = encode_traces(outgoing, partition, partitions, lineage, targets)
     return [
-        OutboundMessage(topic, None, value, partition=target) for target, value in enumerate(values)
+        OutboundMessage(topic, None, value, partition=target)
+        for piece in outgoing.pieces()
+        for target, value in enumerate(
+            encode_traces(piece, partition, partitions, lineage, targets)
+        )
     ]
 
 

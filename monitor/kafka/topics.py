@@ -48,7 +48,11 @@ _INPUT: Final = {
     "retention.ms": str(7 * _DAY_MS),
     "message.timestamp.type": "LogAppendTime",
 }
-_TRACES: Final = {**_INPUT, "retention.ms": str(_DAY_MS)}
+_TRACES: Final = {
+    **_INPUT,
+    "retention.ms": str(_DAY_MS),
+    "max.message.bytes": str(MAX_BLOCK_BYTES),
+}
 _OUTPUT: Final = {"compression.type": "gzip"}
 _ALERTS: Final = {**_OUTPUT, "cleanup.policy": "delete", "retention.ms": str(30 * _DAY_MS)}
 _COMPACTED: Final = {

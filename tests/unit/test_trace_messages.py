@@ -142,3 +142,24 @@ def framed(header: bytes) -> bytes:
     """A message of ``header`` alone, as a sender frames it."""
     rest = len(header).to_bytes(4, "big") + header
     return zlib.crc32(rest).to_bytes(4, "big") + rest
+
+
+def test_a_large_step_goes_in_pieces_that_say_no_more_than_they_hold() -> None:
+    """Together they are the step; each says how far it came by its own last row."""
+    rows = 4_500
+    frame = pl.DataFrame(
+        {"ordinal": range(100, 100 + rows), "order_ms": [at // 10 for at in range(rows)]}
+    )
+    whole = Outgoing(frame, ("asset",), 100, 100 + rows, 9_999, idle=True)
+    pieces = list(whole.pieces())
+    assert [(piece.start, piece.end) for piece in pieces] == [
+        (100, 2_100),
+        (2_100, 4_100),
+        (4_100, 4_600),
+    ]
+    assert pl.concat([piece.frame for piece in pieces]).equals(frame)
+    assert [piece.newest_ms for piece in pieces] == [199, 399, 9_999]
+    assert [piece.idle for piece in pieces] == [False, False, True]
+    empty = Outgoing(pl.DataFrame(), ("asset",), 7, 7, 5)
+    (piece,) = empty.pieces()
+    assert (piece.start, piece.end, piece.newest_ms, len(piece.frame)) == (7, 7, 5, 0)

@@ -31,9 +31,9 @@ def test_creating_twice_changes_nothing(
 ) -> None:
     specs = declare_topics(names, group=names.alerts, partitions=3)
     first = create_topics([kafka.bootstrap], specs)
-    assert [status.state for status in first] == ["created"] * 10
+    assert [status.state for status in first] == ["created"] * 16
     second = create_topics([kafka.bootstrap], specs)
-    assert [status.state for status in second] == ["exists"] * 10
+    assert [status.state for status in second] == ["exists"] * 16
     assert {s.name: s.partitions for s in second} == {spec.name: spec.partitions for spec in specs}
     assert require_topics([kafka.bootstrap], names, names.alerts) == 3
 
@@ -44,7 +44,7 @@ def test_what_is_missing_is_added_to_what_is_there(
     specs = declare_topics(names, group=names.alerts, partitions=2)
     create_topics([kafka.bootstrap], specs[:4])
     states = {status.name: status.state for status in create_topics([kafka.bootstrap], specs)}
-    assert [states[spec.name] for spec in specs] == ["exists"] * 4 + ["created"] * 6
+    assert [states[spec.name] for spec in specs] == ["exists"] * 4 + ["created"] * 12
 
 
 def test_an_input_with_other_partitions_is_refused(
@@ -88,7 +88,7 @@ def test_the_commands_create_check_and_list(
     assert f"{names.alerts:<24} missing" in missing.output
     created = runner.invoke(command, ["create", "--partitions", "2"])
     assert created.exit_code == 0, created.output
-    assert created.output.count("created") == 10
+    assert created.output.count("created") == 16
     assert runner.invoke(command, ["check", "--partitions", "2"]).exit_code == 0
     other = runner.invoke(command, ["check", "--partitions", "5"])
     assert other.exit_code == 1

@@ -101,6 +101,9 @@ class SimulatedConsumer:
     def read_position(self, tp: TP) -> PartitionPosition | None:
         return self._positions.get(tp)
 
+    def reads(self, tp: TP, generation: int) -> bool:
+        return tp in self._positions and generation == self.generation
+
     def caught_up(self, tp: TP, received_to: int | None) -> bool:
         position = self._positions.get(tp)
         if position is None or not position.caught_up:

@@ -69,6 +69,7 @@ class TraceMerge:
         self._sources: dict[int, _Source] = {}
         self._waiting: list[pl.DataFrame] = []
         self._rows = 0
+        self._least_ms = 0
         self._of = 0
         self._now_ms = 0
         self.repeated = self.missing = self.forced = 0
@@ -108,6 +109,8 @@ class TraceMerge:
         if not self._waiting:
             return None
         busy = [source.newest_ms for source in self._sources.values() if not source.idle]
+        if busy and self._rows <= _MAX_WAITING and self._least_ms >= min(busy):
+            return None  # without looking at all that waits, for every message
         together = self._waiting[0] if len(self._waiting) == 1 else pl.concat(self._waiting)
         ready = np.ones(len(together), dtype=np.bool_)
         if self._rows > _MAX_WAITING:
@@ -121,6 +124,7 @@ class TraceMerge:
         out, rest = np.flatnonzero(ready), np.flatnonzero(~ready)
         self._waiting = [together[rest]] if len(rest) else []
         self._rows = len(rest)
+        self._note_least()
         if not len(out):
             return None
         order = np.lexsort(
@@ -184,6 +188,11 @@ class TraceMerge:
         self._sources[message.source] = source
         return source
 
+    def _note_least(self) -> None:
+        """How early the first of those is that wait; each source's traces ascend."""
+        firsts = (int(frame["order_ms"].to_numpy().min()) for frame in self._waiting)
+        self._least_ms = min(firsts, default=0)
+
     def _wait(self, frame: pl.DataFrame, spaces: Sequence[str]) -> None:
         """Keep traces, with the columns and the numbers of key spaces that the stage here knows."""
         if tuple(spaces) != self._spaces:
@@ -195,6 +204,8 @@ class TraceMerge:
         if len(frame):
             columns = [_column(frame, name, dtype) for name, dtype in self._schema.items()]
             self._waiting.append(frame.select(*_OWN, *columns))
+            first_ms = int(frame["order_ms"].to_numpy().min())
+            self._least_ms = min(self._least_ms, first_ms) if self._rows else first_ms
             self._rows += len(frame)
 
 

@@ -102,9 +102,8 @@ class RowPipeline:
         del idle_sources
         result = PipelineResult()
         end = None if bound is None else bound.get(self._topic)
-        frames: list[pl.DataFrame] = []
-        rows = messages = 0
-        while self._inbox and rows < limit:
+        messages = 0
+        while self._inbox and self.merge.ready < limit:
             if end is not None and self._inbox[0][0] >= end:
                 break
             offset, value, received_ms = self._inbox.popleft()
@@ -118,16 +117,11 @@ class RowPipeline:
                 result.dead_letters.append(letter)
                 continue
             self.merge.add(traces, received_ms)
-            taken = self.merge.take()
-            if taken is not None:
-                frames.append(taken)
-                rows += len(taken)
         if self._applied is not None:
             result.applied = {self._topic: self._applied}
-        outputs = None
-        if frames:
-            rows_in_order = frames[0] if len(frames) == 1 else pl.concat(frames, rechunk=True)
-            outputs = self._stage.process(rows_in_order)
+        rows, outputs = self.merge.take(), None
+        if rows is not None:
+            outputs = self._stage.process(rows)
             result.outputs = outputs.outputs
             result.counts.add(outputs)
             result.watermark_ms = self._stage.watermark_ms

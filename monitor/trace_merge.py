@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import logging
+from collections import deque
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +27,8 @@ from monitor.checkpoint.codec import generation_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import numpy.typing as npt
+
     from monitor.trace_messages import TraceMessage
 
 __all__ = ["HOLD_MS", "TraceMerge"]
@@ -35,7 +38,7 @@ _log = logging.getLogger(__name__)
 HOLD_MS: Final = 15_000
 """How long a trace may wait for sources that are idle, or that nothing was heard of."""
 
-_OWN: Final = ("source", "received_ms")
+_FAR_MS: Final = 2**62
 _MAX_WAITING: Final = 200_000
 _UNKNOWN: Final = 255
 """The number of a key space that is not known here; a pack has at most 64."""
@@ -49,6 +52,19 @@ class _Source:
     next: int
     newest_ms: int
     idle: bool
+
+
+@dataclass(slots=True)
+class _Piece:
+    """Traces of one message that wait, ascending by ``order_ms``; the first ``out`` are given out.
+
+    ``received_ms`` is when the log received them.
+    """
+
+    frame: pl.DataFrame
+    order_ms: npt.NDArray[np.int64]
+    received_ms: int
+    out: int = 0
 
 
 class TraceMerge:
@@ -67,76 +83,57 @@ class TraceMerge:
         self._schema = dict(schema)
         self._spaces = tuple(spaces)
         self._sources: dict[int, _Source] = {}
-        self._waiting: list[pl.DataFrame] = []
+        self._waiting: dict[int, deque[_Piece]] = {}
         self._rows = 0
-        self._least_ms = 0
+        self._ready: list[pl.DataFrame] = []
+        self._ready_times_ms: list[npt.NDArray[np.int64]] = []
+        self._ready_after: list[int] = []
+        self._messages = self.ready = 0
         self._of = 0
         self._now_ms = 0
         self.repeated = self.missing = self.forced = 0
 
     def add(self, message: TraceMessage, received_ms: int) -> None:
-        """Take a message in that the log received then; traces that are known are left out."""
+        """Take a message in that the log received then; traces that are known are left out.
+
+        What nothing still to come can precede is then ``ready`` to be taken: so many traces.
+        """
         self._now_ms = max(self._now_ms, received_ms)
         self._of = message.sources
         source = self._source(message)
         if source is None:
             self.repeated += message.end - message.start
-            return
-        self.repeated += max(0, min(message.end, source.next) - message.start)
-        if message.start > source.next:
-            self.missing += message.start - source.next
-            _log.error(
-                "source partition %d: traces %d to %d never came",
-                message.source,
-                source.next,
-                message.start,
-            )
-        if message.frame is not None:
-            frame = message.frame.filter(pl.col("ordinal") >= source.next)
-            if len(frame):
-                own = (
-                    pl.lit(message.source, dtype=pl.Int32).alias("source"),
-                    pl.lit(self._now_ms, dtype=pl.Int64).alias("received_ms"),
-                )
-                self._wait(frame.with_columns(own), message.spaces)
-        if message.end >= source.next:
-            source.next = message.end
-            source.newest_ms = max(source.newest_ms, message.newest_ms)
-            source.idle = message.idle
+        else:
+            self._add(message, source)
+        self._release()
 
     def take(self) -> pl.DataFrame | None:
-        """All traces that nothing still to come can precede, in order; None if there are none."""
-        if not self._waiting:
+        """The traces that are ready, in order; None if there are none.
+
+        In order are those that one message made ready, and after them those of the next.
+        """
+        if not self._ready:
             return None
-        busy = [source.newest_ms for source in self._sources.values() if not source.idle]
-        if busy and self._rows <= _MAX_WAITING and self._least_ms >= min(busy):
-            return None  # without looking at all that waits, for every message
-        together = self._waiting[0] if len(self._waiting) == 1 else pl.concat(self._waiting)
-        ready = np.ones(len(together), dtype=np.bool_)
-        if self._rows > _MAX_WAITING:
-            self.forced += self._rows
-        else:
-            if busy:
-                ready = together["order_ms"].to_numpy() < min(busy)
-            unheard = len(self._sources) < self._of
-            if unheard or 0 < len(busy) < len(self._sources):
-                ready &= together["received_ms"].to_numpy() <= self._now_ms - HOLD_MS
-        out, rest = np.flatnonzero(ready), np.flatnonzero(~ready)
-        self._waiting = [together[rest]] if len(rest) else []
-        self._rows = len(rest)
-        self._note_least()
-        if not len(out):
-            return None
-        order = np.lexsort(
-            [together[name].to_numpy()[out] for name in ("ordinal", "source", "order_ms")]
-        )
-        return together[out[order]].drop("source", "received_ms")
+        frame = self._ready[0]
+        if len(self._ready) > 1:
+            frame = pl.concat(self._ready, rechunk=True)
+            counts = [len(times_ms) for times_ms in self._ready_times_ms]
+            after = np.repeat(self._ready_after, counts)
+            # Stable: sources are in their order already, and so are the traces of each.
+            order = np.lexsort((np.concatenate(self._ready_times_ms), after))
+            if (order[1:] < order[:-1]).any():
+                frame = frame[order]
+        self._ready, self._ready_times_ms, self._ready_after = [], [], []
+        self.ready = 0
+        return frame
 
     @property
     def newest_ms(self) -> int:
         """How far all sources have come: nothing from before that is still to come."""
         busy = [source.newest_ms for source in self._sources.values() if not source.idle]
-        waiting = [int(frame["order_ms"].min()) for frame in self._waiting]  # type: ignore[arg-type]
+        waiting = [
+            int(pieces[0].order_ms[pieces[0].out]) for pieces in self._waiting.values() if pieces
+        ]
         newest = max((source.newest_ms for source in self._sources.values()), default=0)
         return min([*busy, *waiting], default=newest)
 
@@ -158,9 +155,18 @@ class TraceMerge:
             "counts": [self.repeated, self.missing, self.forced],
             "clock": [self._of, self._now_ms],
         }
+        assert not self.ready, "what is ready is taken before"
         buffer = io.BytesIO()
-        if self._waiting:
-            pl.concat(self._waiting, rechunk=True).write_ipc_stream(buffer)
+        if self._rows:
+            waiting = [
+                piece.frame[piece.out :].with_columns(
+                    pl.lit(source, dtype=pl.Int32).alias("source"),
+                    pl.lit(piece.received_ms, dtype=pl.Int64).alias("received_ms"),
+                )
+                for source, pieces in sorted(self._waiting.items())
+                for piece in pieces
+            ]
+            pl.concat(waiting, rechunk=True).write_ipc_stream(buffer)
         rows = np.frombuffer(buffer.getvalue(), dtype=np.uint8).copy()
         return StateBlock(self.name, {"json": json_array(state), "waiting": rows})
 
@@ -172,7 +178,10 @@ class TraceMerge:
         self._of, self._now_ms = state["clock"]
         rows = checked_array(block, "waiting", np.dtype(np.uint8), None)
         if len(rows):
-            self._wait(pl.read_ipc_stream(io.BytesIO(rows.tobytes())), state["spaces"])
+            waiting = pl.read_ipc_stream(io.BytesIO(rows.tobytes()))
+            pieces = waiting.partition_by("source", "received_ms", as_dict=True)
+            for (source, received_ms), frame in pieces.items():
+                self._wait(source, received_ms, frame, state["spaces"])
 
     def _source(self, message: TraceMessage) -> _Source | None:
         """What is known of the message's source; None if the message is of a run that is over."""
@@ -188,12 +197,29 @@ class TraceMerge:
         self._sources[message.source] = source
         return source
 
-    def _note_least(self) -> None:
-        """How early the first of those is that wait; each source's traces ascend."""
-        firsts = (int(frame["order_ms"].to_numpy().min()) for frame in self._waiting)
-        self._least_ms = min(firsts, default=0)
+    def _add(self, message: TraceMessage, source: _Source) -> None:
+        self.repeated += max(0, min(message.end, source.next) - message.start)
+        if message.start > source.next:
+            self.missing += message.start - source.next
+            _log.error(
+                "source partition %d: traces %d to %d never came",
+                message.source,
+                source.next,
+                message.start,
+            )
+        frame = message.frame
+        if frame is not None and message.start < source.next:
+            frame = frame.filter(pl.col("ordinal") >= source.next)
+        if frame is not None and len(frame):
+            self._wait(message.source, self._now_ms, frame, message.spaces)
+        if message.end >= source.next:
+            source.next = message.end
+            source.newest_ms = max(source.newest_ms, message.newest_ms)
+            source.idle = message.idle
 
-    def _wait(self, frame: pl.DataFrame, spaces: Sequence[str]) -> None:
+    def _wait(
+        self, source: int, received_ms: int, frame: pl.DataFrame, spaces: Sequence[str]
+    ) -> None:
         """Keep traces, with the columns and the numbers of key spaces that the stage here knows."""
         if tuple(spaces) != self._spaces:
             known = {space: number + 1 for number, space in enumerate(self._spaces)}
@@ -201,12 +227,44 @@ class TraceMerge:
             renumbered = np.array(numbers, dtype=np.uint8)[frame["space"].to_numpy()]
             frame = frame.with_columns(pl.Series("space", renumbered))
             frame = frame.filter(pl.col("space") != _UNKNOWN)
-        if len(frame):
+        if frame.schema != self._schema:
             columns = [_column(frame, name, dtype) for name, dtype in self._schema.items()]
-            self._waiting.append(frame.select(*_OWN, *columns))
-            first_ms = int(frame["order_ms"].to_numpy().min())
-            self._least_ms = min(self._least_ms, first_ms) if self._rows else first_ms
+            frame = frame.select(columns)
+        if len(frame):
+            piece = _Piece(frame, frame["order_ms"].to_numpy(), received_ms)
+            self._waiting.setdefault(source, deque()).append(piece)
             self._rows += len(frame)
+
+    def _release(self) -> None:
+        """Make ready what nothing still to come can precede, or what has waited long enough."""
+        if not self._rows:
+            return
+        before_ms, received_ms = self._bounds()
+        self._messages += 1
+        for _, pieces in sorted(self._waiting.items()):
+            while pieces and pieces[0].received_ms <= received_ms:
+                piece = pieces[0]
+                end = int(np.searchsorted(piece.order_ms, before_ms))
+                if end > piece.out:
+                    self._ready.append(piece.frame[piece.out : end])
+                    self._ready_times_ms.append(piece.order_ms[piece.out : end])
+                    self._ready_after.append(self._messages)
+                    self.ready += end - piece.out
+                    self._rows -= end - piece.out
+                    piece.out = end
+                if piece.out < len(piece.order_ms):
+                    break
+                pieces.popleft()
+
+    def _bounds(self) -> tuple[int, int]:
+        """Which traces are ready: those from before the one, received up to the other."""
+        if self._rows > _MAX_WAITING:
+            self.forced += self._rows
+            return _FAR_MS, _FAR_MS
+        busy = [source.newest_ms for source in self._sources.values() if not source.idle]
+        unheard = len(self._sources) < self._of
+        waits = unheard or 0 < len(busy) < len(self._sources)
+        return min(busy, default=_FAR_MS), self._now_ms - HOLD_MS if waits else _FAR_MS
 
 
 def _column(frame: pl.DataFrame, name: str, dtype: pl.DataType) -> pl.Expr:

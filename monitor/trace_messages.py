@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import zlib
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Outgoing", "TraceMessage", "TraceMessageError", "decode_traces", "encode_traces"]
 
 _FORMAT: Final = 1
-_MOST_ROWS: Final = 2_000
-"""Of a message: a row is some hundred bytes, a message at most 8 MiB (and 1 MiB by default)."""
+_MOST_BYTES: Final = 4 * 1024 * 1024
+"""Of a step in memory, so that its messages are far below 8 MiB even if all goes to one target."""
 _NUMBER_BYTES: Final = 4
 
 
@@ -74,8 +75,9 @@ class Outgoing:
     def pieces(self) -> Iterator[Outgoing]:
         """The same in steps that fit into messages, however few targets there are."""
         rows = len(self.frame)
-        for first in range(0, max(rows, 1), _MOST_ROWS):
-            last = min(first + _MOST_ROWS, rows)
+        most = max(1, rows * _MOST_BYTES // max(int(self.frame.estimated_size()), _MOST_BYTES))
+        for first in range(0, max(rows, 1), most):
+            last = min(first + most, rows)
             if last == rows:
                 yield replace(self, frame=self.frame[first:], start=self.start + first)
             else:
@@ -128,11 +130,11 @@ def encode_traces(
     head = _number(len(header)) + header
     frame = outgoing.frame
     target_of = _targets(frame, outgoing.spaces, targets)
-    order = np.argsort(target_of, kind="stable")
-    edges = np.searchsorted(target_of[order], np.arange(targets + 1))
-    for target in range(targets):
-        rows = order[edges[target] : edges[target + 1]]
-        message = head + (_arrow(frame[rows]) if len(rows) else b"")
+    if targets > 1 and len(frame):
+        frame = frame[np.argsort(target_of, kind="stable")]
+    edges = np.searchsorted(np.sort(target_of), np.arange(targets + 1)).tolist()
+    for first, end in pairwise(edges):
+        message = head + (_arrow(frame[first:end]) if end > first else b"")
         yield _number(zlib.crc32(message)) + message
 
 

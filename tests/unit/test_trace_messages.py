@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from typing import Any, Final
@@ -148,18 +149,22 @@ def test_a_large_step_goes_in_pieces_that_say_no_more_than_they_hold() -> None:
     """Together they are the step; each says how far it came by its own last row."""
     rows = 4_500
     frame = pl.DataFrame(
-        {"ordinal": range(100, 100 + rows), "order_ms": [at // 10 for at in range(rows)]}
+        {
+            "ordinal": range(100, 100 + rows),
+            "order_ms": [at // 10 for at in range(rows)],
+            "key": ["k" * 2_000] * rows,
+        }
     )
     whole = Outgoing(frame, ("asset",), 100, 100 + rows, 9_999, idle=True)
     pieces = list(whole.pieces())
-    assert [(piece.start, piece.end) for piece in pieces] == [
-        (100, 2_100),
-        (2_100, 4_100),
-        (4_100, 4_600),
-    ]
+    assert len(pieces) == 3
+    assert [piece.start for piece in pieces] == [100, *(piece.end for piece in pieces[:-1])]
+    assert pieces[-1].end == 100 + rows
     assert pl.concat([piece.frame for piece in pieces]).equals(frame)
-    assert [piece.newest_ms for piece in pieces] == [199, 399, 9_999]
+    newest_ms = [int(piece.frame["order_ms"][-1]) for piece in pieces]
+    assert [piece.newest_ms for piece in pieces] == [*newest_ms[:-1], 9_999]
     assert [piece.idle for piece in pieces] == [False, False, True]
+    assert len(list(replace(whole, frame=frame[:900].rechunk()).pieces())) == 1
     empty = Outgoing(pl.DataFrame(), ("asset",), 7, 7, 5)
     (piece,) = empty.pieces()
     assert (piece.start, piece.end, piece.newest_ms, len(piece.frame)) == (7, 7, 5, 0)

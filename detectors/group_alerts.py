@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -11,12 +11,40 @@ import polars as pl
 from detectors.shared import CAMPAIGN_COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from detectors.campaigns import CampaignChange
+    from detectors.keys import Hashes
+    from detectors.marks import Marks
     from detectors.names import NameTable
 
-__all__ = ["Group", "GroupKey", "GroupMember", "campaign_frame", "campaign_group"]
+__all__ = [
+    "BlockedShare",
+    "Group",
+    "GroupKey",
+    "GroupMember",
+    "NamesOfGroups",
+    "campaign_frame",
+    "campaign_group",
+]
+
+_TOLD_ABOVE: Final = 2.0
+"""A share of blocked users that is so many times the usual one is told in the statement."""
+
+
+class BlockedShare(NamedTuple):
+    """Whom the guard has blocked lately: the share of members, and of all; NaN if not known."""
+
+    inside: float
+    usual: float
+
+
+class NamesOfGroups(NamedTuple):
+    """What actors and keys are called, and how many actors touched a key."""
+
+    actors: NameTable
+    keys: NameTable
+    audiences: Marks
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +58,18 @@ class GroupMember:
 
 @dataclass(frozen=True, slots=True)
 class GroupKey:
-    """A key that members share, by how many of them, with how many actions."""
+    """A key that members share, by how many of them, with how many actions.
+
+    ``users`` is how many touched it in all while it was remembered, None where that is not known:
+    a key that hardly anybody else has touched says more.
+    """
 
     key_space: str
     key: str
     members: int
     actions: int
     swarm_score: float
+    users: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +78,8 @@ class Group:
 
     ``statement`` says how unlikely it is by chance. ``timeline`` counts actions by minute
     (milliseconds since the epoch). ``members`` and ``keys`` are ranked; those that are not told are
-    counted.
+    counted. ``blocked_share`` of the members were blocked by the guard lately, ``blocked_usual`` of
+    all users who act on shared keys.
     """
 
     version: int
@@ -63,9 +97,13 @@ class Group:
     event_ids: tuple[str, ...]
     timeline: tuple[tuple[int, int], ...]
     left_out: int
+    blocked_share: float | None
+    blocked_usual: float | None
 
 
-def campaign_frame(changes: Sequence[CampaignChange]) -> pl.DataFrame:
+def campaign_frame(
+    changes: Sequence[CampaignChange], blocked: Sequence[BlockedShare]
+) -> pl.DataFrame:
     """Campaigns as rules read them, (n,)."""
     rows = [
         {
@@ -85,8 +123,10 @@ def campaign_frame(changes: Sequence[CampaignChange]) -> pl.DataFrame:
             "campaign_median_gap_s": change.median_gap_s,
             "campaign_p90_gap_s": change.p90_gap_s,
             "campaign_duration_s": (change.newest_ms - change.first_ms) / 1_000,
+            "campaign_blocked_share": share.inside,
+            "campaign_blocked_usual": share.usual,
         }
-        for change in changes
+        for change, share in zip(changes, blocked, strict=True)
     ]
     schema: dict[str, pl.DataType] = {"event_id": pl.String(), "campaign": pl.String()}
     schema |= dict.fromkeys(CAMPAIGN_COLUMNS, pl.Float64())
@@ -95,22 +135,31 @@ def campaign_frame(changes: Sequence[CampaignChange]) -> pl.DataFrame:
 
 
 def campaign_group(
-    change: CampaignChange, spaces: Sequence[str], names: NameTable, key_names: NameTable
+    change: CampaignChange, blocked: BlockedShare, spaces: Sequence[str], names: NamesOfGroups
 ) -> Group:
     """A campaign in words: users and keys by their names, by their hashes where these are gone."""
-    members = _named(names, [member.actor for member in change.members])
-    keys = _named(key_names, [key.key for key in change.keys])
+    members = _named(names.actors, _hashes(member.actor for member in change.members))
+    key_hashes = _hashes(key.key for key in change.keys)
+    keys = _named(names.keys, key_hashes)
+    audiences = names.audiences.values(key_hashes).tolist()
     return Group(
         version=change.version,
-        statement=_statement(change),
+        statement=_statement(change, blocked),
         members=tuple(
             GroupMember(name, member.score, member.core)
             for name, member in zip(members, change.members, strict=True)
         ),
         members_left_out=change.members_left_out,
         keys=tuple(
-            GroupKey(spaces[key.space], name, key.members, key.actions, key.score)
-            for name, key in zip(keys, change.keys, strict=True)
+            GroupKey(
+                spaces[key.space],
+                name,
+                key.members,
+                key.actions,
+                key.score,
+                None if np.isnan(users) else int(users),
+            )
+            for name, key, users in zip(keys, change.keys, audiences, strict=True)
         ),
         keys_left_out=change.keys_left_out,
         key_spaces=tuple(spaces[space] for space in change.spaces),
@@ -122,19 +171,25 @@ def campaign_group(
         event_ids=change.events,
         timeline=tuple((minute * 60_000, count) for minute, count in change.timeline),
         left_out=change.left_out,
+        blocked_share=_known(blocked.inside),
+        blocked_usual=_known(blocked.usual),
     )
 
 
-def _named(names: NameTable, hashes: Sequence[int]) -> list[str]:
-    found = names.names(np.array(hashes, dtype=np.uint64))
-    return [name or f"#{key:016x}" for name, key in zip(found, hashes, strict=True)]
+def _hashes(keys: Iterable[int]) -> Hashes:
+    return np.array(list(keys), dtype=np.uint64)
+
+
+def _named(names: NameTable, hashes: Hashes) -> list[str]:
+    found = names.names(hashes)
+    return [name or f"#{key:016x}" for name, key in zip(found, hashes.tolist(), strict=True)]
 
 
 def _known(number: float) -> float | None:
     return None if np.isnan(number) else number
 
 
-def _statement(change: CampaignChange) -> str:
+def _statement(change: CampaignChange, blocked: BlockedShare) -> str:
     """``observed 4 joint actions on different keys, expected 0.024, q = 3e-04``."""
     parts = []
     if change.ties:
@@ -146,6 +201,10 @@ def _statement(change: CampaignChange) -> str:
         parts.append(
             f"{change.swarm_actors:.0f} users at once on one key, expected "
             f"{change.swarm_expected:.2g}: as rare as {_rarity(change.swarm_score)}"
+        )
+    if blocked.inside > _TOLD_ABOVE * blocked.usual:
+        parts.append(
+            f"the guard has blocked {blocked.inside:.0%} of them lately, usual {blocked.usual:.1%}"
         )
     return "; ".join(parts)
 

@@ -15,7 +15,13 @@ import polars as pl
 
 from detectors.alerting import Alerting, Finding, Moment, Sheet
 from detectors.campaigns import Campaigns, CampaignSettings, Sightings, ticks
-from detectors.group_alerts import campaign_frame, campaign_group
+from detectors.group_alerts import (
+    BlockedShare,
+    NamesOfGroups,
+    campaign_frame,
+    campaign_group,
+)
+from detectors.marks import Marks
 from detectors.names import NameTable
 from detectors.stages import StageOutputs
 from detectors.state.blocks import DEFAULT_BLOCK_ROWS, entry
@@ -59,6 +65,8 @@ class GroupStage:
         self.ties = TieTable(max_actors, settings, block_rows)
         self.names = NameTable(max_actors, block_rows)
         self.key_names = NameTable(max_actors, block_rows)
+        self.blocked = Marks(self.names.keys, "blocked")
+        self.audiences = Marks(self.key_names.keys, "audience")
         self.campaigns = Campaigns(CampaignSettings())
         rules = self.shared.campaign_rules.rules
         self._known_rules = (*rules, pack.alert_storm)
@@ -66,8 +74,12 @@ class GroupStage:
         self.watermark_ms = _NEVER_MS
         tables = [
             RowState(self.actors.keys, {"actors": self.actors}, name="actors"),
-            RowState(self.names.keys, {"names": self.names}, name="names"),
-            RowState(self.key_names.keys, {"names": self.key_names}, name="keys"),
+            RowState(self.names.keys, {"names": self.names, "blocked": self.blocked}, name="names"),
+            RowState(
+                self.key_names.keys,
+                {"names": self.key_names, "audiences": self.audiences},
+                name="keys",
+            ),
         ]
         ties = RowState(self.ties.keys, {"ties": self.ties})
         self._state = StageState("group", ties, self.alerting.incidents, others=tables)
@@ -135,8 +147,10 @@ class GroupStage:
         if start == end:
             return
         named = slice(batch.named[start], batch.named[end])
-        self.names.note(batch.name_hashes[named], batch.names[named])
-        self.key_names.note(batch.keys[start:end], batch.key_names[start:end])
+        of_actors = self.names.note(batch.name_hashes[named], batch.names[named])
+        self.blocked.note(*of_actors, batch.blocked[named])
+        of_keys = self.key_names.note(batch.keys[start:end], batch.key_names[start:end])
+        self.audiences.note(*of_keys, batch.audiences[start:end])
         exposed = slice(batch.exposed[start], batch.exposed[end])
         self.actors.apply(_part(batch.exposures, exposed))
         met = slice(batch.met[start], batch.met[end])
@@ -160,19 +174,33 @@ class GroupStage:
         return [*outputs, *self.alerting.close_due(now_ms)]
 
     def _moment(self, changes: list[CampaignChange], now_ms: int) -> Moment:
-        frame = campaign_frame(changes)
+        usual = self.blocked.mean
+        shares = [BlockedShare(self._blocked_share(change), usual) for change in changes]
+        frame = campaign_frame(changes, shares)
         rules = self.shared.campaign_rules
         held = rules.held(frame, np.ones(len(frame), dtype=np.bool_))
         spaces = [key.spec.name for key in self.shared.keys]
         sheet = Sheet(
             frame,
-            group=lambda row: campaign_group(changes[row], spaces, self.names, self.key_names),
+            group=lambda row: campaign_group(
+                changes[row],
+                shares[row],
+                spaces,
+                NamesOfGroups(self.names, self.key_names, self.audiences),
+            ),
         )
         findings = [
             Finding(rules.rules[rule], changes[row].campaign_id, sheet, row)
             for row, rule in zip(held.positions.tolist(), held.rules.tolist(), strict=True)
         ]
         return Moment(now_ms, now_ms, sheet, 0, findings=findings)
+
+    def _blocked_share(self, change: CampaignChange) -> float:
+        """Of the members that are told: the share whom the guard has blocked; NaN if not known."""
+        actors = np.array([member.actor for member in change.members], dtype=np.uint64)
+        known = self.blocked.values(actors)
+        known = known[~np.isnan(known)]
+        return float(known.mean()) if len(known) else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +214,13 @@ class _Batch:
     rows: pl.DataFrame
     keys: Hashes
     key_names: pl.Series
+    audiences: npt.NDArray[np.float64]
     swarming: npt.NDArray[np.bool_]
     exposures: Exposures
     exposed: Int64s
     name_hashes: Hashes
     names: pl.Series
+    blocked: npt.NDArray[np.float64]
     named: Int64s
     meetings: Meetings
     met: Int64s
@@ -214,10 +244,12 @@ class _Batch:
         partner_ms = rows["partner_ms"].explode(empty_as_null=False).to_numpy().astype(np.int64)
         of = np.repeat(np.arange(n), contacts)
         scores = rows["swarm_score"].to_numpy()
+        blocked = rows["blocked"].cast(pl.Float64).fill_null(np.nan).to_numpy()
         return cls(
             rows=rows,
             keys=keys,
             key_names=rows["key"],
+            audiences=rows["audience"].to_numpy().astype(np.float64),
             swarming=rows["swarming"].to_numpy(),
             exposures=Exposures(
                 times_ms[source],
@@ -230,6 +262,7 @@ class _Batch:
             exposed=_starts(exposures_of),
             name_hashes=exposed_actors[known],
             names=names,
+            blocked=np.where(founding, np.nan, blocked[source])[known],
             named=_starts(np.bincount(source[known], minlength=n)),
             meetings=Meetings(
                 times_ms[of], actors[of], partners, partner_ms, keys[of], spaces[of], scores[of]

@@ -13,6 +13,8 @@ A row is a trace on a key that somebody else has touched as well::
     founder_id  the first actor, null where it is not known
     chance, crowd               see ``detectors.rings``
     swarm_actors, swarm_expected, swarm_score, swarming    see ``detectors.swarms``
+    audience                    how many actors touched the key so far
+    blocked                     whether the guard has blocked the actor lately, null if not known
     partners, partner_ms        the actors met, and when they acted (lists)
 """
 
@@ -24,7 +26,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from detectors.expressions import evaluate
+
 if TYPE_CHECKING:
+    from detectors.expressions import Expression
     from detectors.keys import Hashes
     from detectors.rings import RingOutputs
     from detectors.swarms import SwarmOutputs
@@ -49,6 +54,8 @@ MEETING_SCHEMA: Final = {
     "swarm_expected": pl.Float64(),
     "swarm_score": pl.Float64(),
     "swarming": pl.Boolean(),
+    "audience": pl.Int64(),
+    "blocked": pl.Boolean(),
     "partners": pl.List(pl.UInt64()),
     "partner_ms": pl.List(pl.Int64()),
 }
@@ -62,12 +69,20 @@ def meetings(
     ring: RingOutputs,
     swarm: SwarmOutputs,
     founder_ids: pl.Series,
+    blocked: Expression | None,
     first_ordinal: int,
 ) -> pl.DataFrame:
-    """The meetings among n traces in order; ``founder_ids`` (n,) are null where there is none."""
+    """The meetings among n traces in order; ``founder_ids`` (n,) are null where there is none.
+
+    ``blocked`` is computed of the columns of ``frame``.
+    """
     rows = np.flatnonzero(ring.audience > 1)
     chosen = frame[["space", "key", "time_ms", "event_id", "user_id"]][rows]
     founders = ring.founders[rows]
+    marked = pl.lit(None, dtype=pl.Boolean).alias("blocked")
+    if blocked is not None:
+        evaluated = evaluate(frame, [blocked.expr.alias("blocked")])
+        marked = pl.lit(evaluated["blocked"][rows])
     starts = np.searchsorted(ring.positions, rows)
     counts = np.searchsorted(ring.positions, rows, side="right") - starts
     return chosen.with_columns(
@@ -83,6 +98,8 @@ def meetings(
         pl.Series("swarm_expected", swarm.expected[rows]),
         pl.Series("swarm_score", swarm.score[rows]),
         pl.Series("swarming", swarm.swarming[rows]),
+        pl.Series("audience", ring.audience[rows]),
+        marked,
         *_lists(ring.partners, ring.partner_ms, counts).get_columns(),
     ).select(list(MEETING_SCHEMA))
 

@@ -211,13 +211,18 @@ class SegmentSpec:
 
 @dataclass(frozen=True, slots=True)
 class SharedSpec:
-    """What is kept of shared keys: the same features for the keys of every space; and segments."""
+    """What is kept of shared keys: the same features for the keys of every space; and segments.
+
+    ``blocked`` (SQL, boolean) is whether the guard has blocked the user of an event lately; it is
+    told of campaigns. Empty: it is not known.
+    """
 
     keys: tuple[SharedKeySpec, ...]
     windows: tuple[WindowSpec, ...]
     features: tuple[FeatureSpec, ...]
     derived: tuple[DerivedSpec, ...] = ()
     segments: tuple[SegmentSpec, ...] = ()
+    blocked: str = ""
 
 
 @dataclass(frozen=True, slots=True)

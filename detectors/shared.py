@@ -58,6 +58,8 @@ CAMPAIGN_COLUMNS: Final = {
     "campaign_median_gap_s": "Between one member and the next, median, s.",
     "campaign_p90_gap_s": "Nine of ten are shorter, s.",
     "campaign_duration_s": "From its first to its newest action, s.",
+    "campaign_blocked_share": "Share of its members whom the guard has blocked lately.",
+    "campaign_blocked_usual": "The same of all users who act on shared keys.",
 }
 """Columns of a campaign whenever it opens or grows."""
 
@@ -112,7 +114,7 @@ class CompiledShared:
 
     ``payload`` are the columns of an event that go with its traces. ``rules`` are those of shared
     keys by key space, ``segment_rules`` those of segments, ``campaign_rules`` those of campaigns;
-    the schemas are what each can read.
+    the schemas are what each can read. ``blocked`` tells whom the guard has blocked lately.
     """
 
     keys: tuple[SharedKey, ...]
@@ -126,6 +128,7 @@ class CompiledShared:
     schema: Mapping[str, pl.DataType]
     segment_schema: Mapping[str, pl.DataType]
     campaign_schema: Mapping[str, pl.DataType]
+    blocked: Expression | None
 
     @property
     def reads(self) -> frozenset[str]:
@@ -195,6 +198,7 @@ def compile_shared(
         schema=columns,
         segment_schema=segment_schema,
         campaign_schema=campaign_schema,
+        blocked=_parse(spec.blocked, schema, "shared blocked") if spec.blocked else None,
     )
     return _with_payload(made, spec, schema)
 
@@ -206,6 +210,8 @@ def _with_payload(
     for rules in made.rules.values():
         read |= {column for rule in rules.rules for column in rule.when.columns}
     read |= {c for d in spec.derived for c in parse(d.sql, made.schema, "any").columns}
+    if made.blocked is not None:
+        read |= set(made.blocked.columns)
     payload = {name: dtype for name, dtype in schema.items() if name in read}
     return replace(made, payload=payload)
 

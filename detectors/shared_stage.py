@@ -167,6 +167,7 @@ class SharedStage:
             ring,
             swarm,
             self._named(actors, frame["user_id"], ring.founders),
+            self.shared.blocked,
             self.met,
         )
         self.met += len(result.meetings)

@@ -141,6 +141,8 @@ def _shared_entry(pack: Pack, whole: Pack, error: PackError) -> _Entry:
         kept = replace(shared, keys=tuple(key for key in shared.keys if key.name != name))
         path: EntryPath = ("keys", [key.name for key in whole.shared.keys].index(name))
         gone: frozenset[str] = frozenset()
+    elif error.where == "shared blocked":
+        kept, path, gone = replace(shared, blocked=""), ("blocked",), frozenset()
     elif error.where.startswith("segment "):
         segments = tuple(part for part in shared.segments if part.name != name)
         kept = replace(shared, segments=segments)

@@ -176,6 +176,7 @@ def _shared(shared: SharedFile) -> SharedSpec:
             SegmentSpec(part.name, part.column or "", part.where, part.doc)
             for part in shared.segments
         ),
+        blocked=shared.blocked or "",
     )
 
 

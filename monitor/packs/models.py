@@ -158,6 +158,7 @@ class SharedFile(_Strict):
     derived: Annotated[list[DerivedModel], Field(max_length=256)] = []
     features: Annotated[list[FeatureModel], Field(min_length=1, max_length=256)]
     segments: Annotated[list[SegmentModel], Field(max_length=64)] = []
+    blocked: Sql | None = None
 
 
 class ActionModel(_Strict):

@@ -234,6 +234,8 @@ WORKLOADS: Final[Mapping[type, Workload]] = {
                 ".actors.settings",
                 ".ties.settings",
                 ".campaigns.settings",
+                ".audiences.name",
+                ".blocked.name",
                 ".alerting.incidents.evicted",  # few campaigns are open at once
                 ".campaigns.dropped",
                 "._state.kind",

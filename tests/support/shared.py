@@ -88,6 +88,7 @@ def shared_pack() -> Pack:
                 SegmentSpec("all"),
                 SegmentSpec("tier", "tier", "type = 'generation.requested'"),
             ),
+            blocked="limited_1m > 0",
         ),
     )
 

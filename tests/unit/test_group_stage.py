@@ -55,6 +55,8 @@ def crowd(
             "swarm_expected": 1.25,
             "swarm_score": 0.9999 - 1e-6 * (len(users) - 1 - second),
             "swarming": True,
+            "audience": second + 1,
+            "blocked": users[second].startswith("blocked"),
             "partners": [hashes[second - 1]],
             "partner_ms": [times_ms[second - 1]],
         }
@@ -114,6 +116,35 @@ def test_an_alert_of_a_campaign_says_who_where_and_when() -> None:
     assert alert.summary == f"Users act together: 7 users; {group.statement}"
     assert (group.members_left_out, group.keys_left_out, group.left_out) == (0, 0, 0)
     assert {alert.event_id} <= set(group.event_ids)
+
+
+def test_how_rare_the_keys_are_and_whom_the_guard_has_blocked_is_told() -> None:
+    """Of the founder of a key nothing is known: what a user's own traces say counts."""
+    users = ["honest", "blocked-1", "blocked-2", "blocked-3", "friend"]
+    strangers = [f"stranger-{user}" for user in range(29)]
+    outputs = said(
+        GroupStage(_PACK, 1_000),
+        crowd("busy", strangers).with_columns(swarming=False),
+        crowd("v", users, at_s=40),
+        later(70),
+    )
+    (alert,) = alerts(outputs)
+    group = group_of(alert)
+    assert [(key.key, key.members, key.users) for key in group.keys] == [("v", 5, 5)]
+    assert group.blocked_share == pytest.approx(3 / 4)
+    assert group.blocked_usual == pytest.approx(3 / (28 + 4))
+    assert group.statement.endswith("; the guard has blocked 75% of them lately, usual 9.4%")
+
+
+def test_nothing_is_said_of_the_guard_where_it_is_not_known() -> None:
+    users = [f"u{user}" for user in range(5)]
+    unknown = crowd("v", users).with_columns(
+        blocked=pl.lit(None, dtype=pl.Boolean), audience=pl.lit(None, dtype=pl.Int64)
+    )
+    (alert,) = alerts(said(GroupStage(_PACK, 1_000), unknown, later(30)))
+    group = group_of(alert)
+    assert (group.blocked_share, group.keys[0].users) == (None, None)
+    assert "guard" not in group.statement
 
 
 def test_the_founder_of_a_key_is_named() -> None:

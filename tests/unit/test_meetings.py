@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
+from detectors.expressions import Expression, parse
 from detectors.keys import KeyTable, hash_strings
 from detectors.meetings import MEETING_SCHEMA, meetings
 from detectors.rings import RingOutputs, Rings
@@ -29,7 +30,11 @@ def touching(traces: list[tuple[str, str, float]]) -> pl.DataFrame:
 
 
 def met(
-    frame: pl.DataFrame, first_ordinal: int = 0, *, named: bool = True
+    frame: pl.DataFrame,
+    first_ordinal: int = 0,
+    *,
+    named: bool = True,
+    blocked: Expression | None = None,
 ) -> tuple[pl.DataFrame, RingOutputs]:
     """The meetings of traces on keys that nobody touched before, and what the rings found."""
     times_ms = frame["time_ms"].to_numpy()
@@ -42,7 +47,8 @@ def met(
     order_ms = np.maximum.accumulate(times_ms)
     founder_ids = [names.get(founder) for founder in ring.founders.tolist()]
     founders = pl.Series(founder_ids, dtype=pl.String)
-    return meetings(frame, order_ms, hashes, actors, ring, swarm, founders, first_ordinal), ring
+    sent = meetings(frame, order_ms, hashes, actors, ring, swarm, founders, blocked, first_ordinal)
+    return sent, ring
 
 
 def test_only_keys_with_an_audience_are_told_of() -> None:
@@ -63,6 +69,17 @@ def test_only_keys_with_an_audience_are_told_of() -> None:
     u1 = int(hash_strings(pl.Series(["u1"]))[0])
     assert sent["partners"].to_list() == [[u1], []]
     assert sent["partner_ms"].to_list() == [[_START_MS + 2_000], []]
+
+
+def test_who_was_blocked_and_how_many_touched_the_key_goes_with_them() -> None:
+    traces = touching([("a", "u1", 0), ("b", "u2", 1), ("a", "u3", 2), ("a", "u4", 3)])
+    frame = traces.with_columns(blocks=pl.Series([5, 5, 0, 5]))
+    sent, _ = met(frame, blocked=parse("blocks > 2", dict(frame.schema), "boolean"))
+    assert dict(sent.schema) == MEETING_SCHEMA
+    assert sent["blocked"].to_list() == [False, True]
+    assert sent["audience"].to_list() == [2, 3]
+    unknown, _ = met(frame)
+    assert unknown["blocked"].to_list() == [None, None]
 
 
 def test_a_founder_whose_name_is_gone_is_told_as_a_hash() -> None:

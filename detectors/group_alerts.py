@@ -17,24 +17,27 @@ if TYPE_CHECKING:
     from detectors.keys import Hashes
     from detectors.marks import Marks
     from detectors.names import NameTable
+    from detectors.shared import Trait
 
 __all__ = [
-    "BlockedShare",
     "Group",
     "GroupKey",
     "GroupMember",
+    "GroupTrait",
     "NamesOfGroups",
+    "TraitShare",
     "campaign_frame",
     "campaign_group",
 ]
 
 _TOLD_ABOVE: Final = 2.0
-"""A share of blocked users that is so many times the usual one is told in the statement."""
+"""A share of users with a trait that is so many times the usual one is told in the statement."""
 
 
-class BlockedShare(NamedTuple):
-    """Whom the guard has blocked lately: the share of members, and of all; NaN if not known."""
+class TraitShare(NamedTuple):
+    """The share of members who have a trait, and of all; NaN if not known."""
 
+    trait: Trait
     inside: float
     usual: float
 
@@ -73,13 +76,22 @@ class GroupKey:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupTrait:
+    """What a ``share`` of the members are, and a ``usual`` share of all users on shared keys."""
+
+    name: str
+    doc: str
+    share: float
+    usual: float
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """Users who act together: synchronised, which is not yet malicious.
 
     ``statement`` says how unlikely it is by chance. ``timeline`` counts actions by minute
     (milliseconds since the epoch). ``members`` and ``keys`` are ranked; those that are not told are
-    counted. ``blocked_share`` of the members were blocked by the guard lately, ``blocked_usual`` of
-    all users who act on shared keys.
+    counted. ``traits`` are those of the members that are known.
     """
 
     version: int
@@ -97,12 +109,11 @@ class Group:
     event_ids: tuple[str, ...]
     timeline: tuple[tuple[int, int], ...]
     left_out: int
-    blocked_share: float | None
-    blocked_usual: float | None
+    traits: tuple[GroupTrait, ...]
 
 
 def campaign_frame(
-    changes: Sequence[CampaignChange], blocked: Sequence[BlockedShare]
+    changes: Sequence[CampaignChange], traits: Sequence[Sequence[TraitShare]]
 ) -> pl.DataFrame:
     """Campaigns as rules read them, (n,)."""
     rows = [
@@ -123,19 +134,25 @@ def campaign_frame(
             "campaign_median_gap_s": change.median_gap_s,
             "campaign_p90_gap_s": change.p90_gap_s,
             "campaign_duration_s": (change.newest_ms - change.first_ms) / 1_000,
-            "campaign_blocked_share": share.inside,
-            "campaign_blocked_usual": share.usual,
+            **{
+                column: share
+                for trait, *shares in of_members
+                for column, share in zip(trait.columns, shares, strict=True)
+            },
         }
-        for change, share in zip(changes, blocked, strict=True)
+        for change, of_members in zip(changes, traits, strict=True)
     ]
     schema: dict[str, pl.DataType] = {"event_id": pl.String(), "campaign": pl.String()}
-    schema |= dict.fromkeys(CAMPAIGN_COLUMNS, pl.Float64())
-    frame = pl.DataFrame(rows, schema=schema)
-    return frame.with_columns(pl.col(list(CAMPAIGN_COLUMNS)).fill_nan(None))
+    numbers = list(rows[0])[2:] if rows else list(CAMPAIGN_COLUMNS)
+    frame = pl.DataFrame(rows, schema=schema | dict.fromkeys(numbers, pl.Float64()))
+    return frame.with_columns(pl.col(numbers).fill_nan(None))
 
 
 def campaign_group(
-    change: CampaignChange, blocked: BlockedShare, spaces: Sequence[str], names: NamesOfGroups
+    change: CampaignChange,
+    traits: Sequence[TraitShare],
+    spaces: Sequence[str],
+    names: NamesOfGroups,
 ) -> Group:
     """A campaign in words: users and keys by their names, by their hashes where these are gone."""
     members = _named(names.actors, _hashes(member.actor for member in change.members))
@@ -144,7 +161,7 @@ def campaign_group(
     audiences = names.audiences.values(key_hashes).tolist()
     return Group(
         version=change.version,
-        statement=_statement(change, blocked),
+        statement=_statement(change, traits),
         members=tuple(
             GroupMember(name, member.score, member.core)
             for name, member in zip(members, change.members, strict=True)
@@ -171,8 +188,11 @@ def campaign_group(
         event_ids=change.events,
         timeline=tuple((minute * 60_000, count) for minute, count in change.timeline),
         left_out=change.left_out,
-        blocked_share=_known(blocked.inside),
-        blocked_usual=_known(blocked.usual),
+        traits=tuple(
+            GroupTrait(share.trait.spec.name, share.trait.spec.doc, share.inside, share.usual)
+            for share in traits
+            if not np.isnan(share.inside)
+        ),
     )
 
 
@@ -189,7 +209,7 @@ def _known(number: float) -> float | None:
     return None if np.isnan(number) else number
 
 
-def _statement(change: CampaignChange, blocked: BlockedShare) -> str:
+def _statement(change: CampaignChange, traits: Sequence[TraitShare]) -> str:
     """``observed 4 joint actions on different keys, expected 0.024, q = 3e-04``."""
     parts = []
     if change.ties:
@@ -202,10 +222,11 @@ def _statement(change: CampaignChange, blocked: BlockedShare) -> str:
             f"{change.swarm_actors:.0f} users at once on one key, expected "
             f"{change.swarm_expected:.2g}: as rare as {_rarity(change.swarm_score)}"
         )
-    if blocked.inside > _TOLD_ABOVE * blocked.usual:
-        parts.append(
-            f"the guard has blocked {blocked.inside:.0%} of them lately, usual {blocked.usual:.1%}"
-        )
+    parts += [
+        f"{share.inside:.0%} of them {share.trait.spec.doc}, usual {share.usual:.1%}"
+        for share in traits
+        if share.inside > _TOLD_ABOVE * share.usual
+    ]
     return "; ".join(parts)
 
 

@@ -16,8 +16,8 @@ import polars as pl
 from detectors.alerting import Alerting, Finding, Moment, Sheet
 from detectors.campaigns import Campaigns, CampaignSettings, Sightings, ticks
 from detectors.group_alerts import (
-    BlockedShare,
     NamesOfGroups,
+    TraitShare,
     campaign_frame,
     campaign_group,
 )
@@ -30,7 +30,7 @@ from detectors.state.stage import StageState
 from detectors.ties import ActorTable, Exposures, Meetings, TieSettings, TieTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from detectors.campaigns import CampaignChange
     from detectors.compiled import CompiledPack
@@ -65,7 +65,7 @@ class GroupStage:
         self.ties = TieTable(max_actors, settings, block_rows)
         self.names = NameTable(max_actors, block_rows)
         self.key_names = NameTable(max_actors, block_rows)
-        self.blocked = Marks(self.names.keys, "blocked")
+        self.traits = [Marks(self.names.keys, trait.column) for trait in pack.shared.traits]
         self.audiences = Marks(self.key_names.keys, "audience")
         self.campaigns = Campaigns(CampaignSettings())
         rules = self.shared.campaign_rules.rules
@@ -74,7 +74,11 @@ class GroupStage:
         self.watermark_ms = _NEVER_MS
         tables = [
             RowState(self.actors.keys, {"actors": self.actors}, name="actors"),
-            RowState(self.names.keys, {"names": self.names, "blocked": self.blocked}, name="names"),
+            RowState(
+                self.names.keys,
+                {"names": self.names, **{marks.name: marks for marks in self.traits}},
+                name="names",
+            ),
             RowState(
                 self.key_names.keys,
                 {"names": self.key_names, "audiences": self.audiences},
@@ -148,7 +152,8 @@ class GroupStage:
             return
         named = slice(batch.named[start], batch.named[end])
         of_actors = self.names.note(batch.name_hashes[named], batch.names[named])
-        self.blocked.note(*of_actors, batch.blocked[named])
+        for marks in self.traits:
+            marks.note(*of_actors, batch.traits[marks.name][named])
         of_keys = self.key_names.note(batch.keys[start:end], batch.key_names[start:end])
         self.audiences.note(*of_keys, batch.audiences[start:end])
         exposed = slice(batch.exposed[start], batch.exposed[end])
@@ -174,8 +179,7 @@ class GroupStage:
         return [*outputs, *self.alerting.close_due(now_ms)]
 
     def _moment(self, changes: list[CampaignChange], now_ms: int) -> Moment:
-        usual = self.blocked.mean
-        shares = [BlockedShare(self._blocked_share(change), usual) for change in changes]
+        shares = self._trait_shares(changes)
         frame = campaign_frame(changes, shares)
         rules = self.shared.campaign_rules
         held = rules.held(frame, np.ones(len(frame), dtype=np.bool_))
@@ -195,12 +199,21 @@ class GroupStage:
         ]
         return Moment(now_ms, now_ms, sheet, 0, findings=findings)
 
-    def _blocked_share(self, change: CampaignChange) -> float:
-        """Of the members that are told: the share whom the guard has blocked; NaN if not known."""
-        actors = np.array([member.actor for member in change.members], dtype=np.uint64)
-        known = self.blocked.values(actors)
-        known = known[~np.isnan(known)]
-        return float(known.mean()) if len(known) else float("nan")
+    def _trait_shares(self, changes: Sequence[CampaignChange]) -> list[list[TraitShare]]:
+        """For each campaign, the share of its members (that are told) who have each trait."""
+        usual = [marks.mean for marks in self.traits]
+        shares: list[list[TraitShare]] = []
+        for change in changes:
+            actors = np.array([member.actor for member in change.members], dtype=np.uint64)
+            shares.append(
+                [
+                    TraitShare(trait, marks.mean_of(actors), of_all)
+                    for trait, marks, of_all in zip(
+                        self.shared.traits, self.traits, usual, strict=True
+                    )
+                ]
+            )
+        return shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +233,7 @@ class _Batch:
     exposed: Int64s
     name_hashes: Hashes
     names: pl.Series
-    blocked: npt.NDArray[np.float64]
+    traits: Mapping[str, npt.NDArray[np.float64]]
     named: Int64s
     meetings: Meetings
     met: Int64s
@@ -244,7 +257,11 @@ class _Batch:
         partner_ms = rows["partner_ms"].explode(empty_as_null=False).to_numpy().astype(np.int64)
         of = np.repeat(np.arange(n), contacts)
         scores = rows["swarm_score"].to_numpy()
-        blocked = rows["blocked"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+        traits = {
+            name: rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
+            for name in rows.columns
+            if name.startswith("trait_")
+        }
         return cls(
             rows=rows,
             keys=keys,
@@ -262,7 +279,10 @@ class _Batch:
             exposed=_starts(exposures_of),
             name_hashes=exposed_actors[known],
             names=names,
-            blocked=np.where(founding, np.nan, blocked[source])[known],
+            traits={
+                name: np.where(founding, np.nan, values[source])[known]
+                for name, values in traits.items()
+            },
             named=_starts(np.bincount(source[known], minlength=n)),
             meetings=Meetings(
                 times_ms[of], actors[of], partners, partner_ms, keys[of], spaces[of], scores[of]

@@ -57,8 +57,16 @@ class Marks:
         rows = (self._keys.find(key) for key in hashes.tolist())
         return np.array([np.nan if row is None else self._values[row] for row in rows])
 
+    def mean_of(self, hashes: npt.NDArray[np.uint64]) -> float:
+        """Of the values of n keys that are known; NaN if none is."""
+        return _mean(self.values(hashes))
+
     @property
     def mean(self) -> float:
         """Of all values that are known; NaN if none is."""
-        known = self._values[~np.isnan(self._values)]
-        return float(known.mean(dtype=np.float64)) if len(known) else float("nan")
+        return _mean(self._values)
+
+
+def _mean(values: npt.NDArray[np.floating]) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean(dtype=np.float64)) if len(known) else float("nan")

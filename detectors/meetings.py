@@ -14,8 +14,8 @@ A row is a trace on a key that somebody else has touched as well::
     chance, crowd               see ``detectors.rings``
     swarm_actors, swarm_expected, swarm_score, swarming    see ``detectors.swarms``
     audience                    how many actors touched the key so far
-    blocked                     whether the guard has blocked the actor lately, null if not known
     partners, partner_ms        the actors met, and when they acted (lists)
+    trait_NAME                  whether the actor has each trait of the pack, null if not known
 """
 
 from __future__ import annotations
@@ -29,14 +29,16 @@ import polars as pl
 from detectors.expressions import evaluate
 
 if TYPE_CHECKING:
-    from detectors.expressions import Expression
+    from collections.abc import Sequence
+
     from detectors.keys import Hashes
     from detectors.rings import RingOutputs
+    from detectors.shared import Trait
     from detectors.swarms import SwarmOutputs
 
-__all__ = ["MEETING_SCHEMA", "meetings"]
+__all__ = ["meeting_schema", "meetings"]
 
-MEETING_SCHEMA: Final = {
+_SCHEMA: Final = {
     "ordinal": pl.Int64(),
     "order_ms": pl.Int64(),
     "space": pl.UInt8(),
@@ -55,10 +57,14 @@ MEETING_SCHEMA: Final = {
     "swarm_score": pl.Float64(),
     "swarming": pl.Boolean(),
     "audience": pl.Int64(),
-    "blocked": pl.Boolean(),
     "partners": pl.List(pl.UInt64()),
     "partner_ms": pl.List(pl.Int64()),
 }
+
+
+def meeting_schema(traits: Sequence[Trait]) -> dict[str, pl.DataType]:
+    """The columns of a frame of meetings, in order."""
+    return {**_SCHEMA, **{trait.column: pl.Boolean() for trait in traits}}
 
 
 def meetings(
@@ -69,20 +75,20 @@ def meetings(
     ring: RingOutputs,
     swarm: SwarmOutputs,
     founder_ids: pl.Series,
-    blocked: Expression | None,
+    traits: Sequence[Trait],
     first_ordinal: int,
 ) -> pl.DataFrame:
     """The meetings among n traces in order; ``founder_ids`` (n,) are null where there is none.
 
-    ``blocked`` is computed of the columns of ``frame``.
+    ``traits`` are computed of the columns of ``frame``.
     """
     rows = np.flatnonzero(ring.audience > 1)
     chosen = frame[["space", "key", "time_ms", "event_id", "user_id"]][rows]
     founders = ring.founders[rows]
-    marked = pl.lit(None, dtype=pl.Boolean).alias("blocked")
-    if blocked is not None:
-        evaluated = evaluate(frame, [blocked.expr.alias("blocked")])
-        marked = pl.lit(evaluated["blocked"][rows])
+    marked: list[pl.Series] = []
+    if traits:
+        named = [trait.where.expr.alias(trait.column) for trait in traits]
+        marked = evaluate(frame, named)[rows].get_columns()
     starts = np.searchsorted(ring.positions, rows)
     counts = np.searchsorted(ring.positions, rows, side="right") - starts
     return chosen.with_columns(
@@ -99,9 +105,9 @@ def meetings(
         pl.Series("swarm_score", swarm.score[rows]),
         pl.Series("swarming", swarm.swarming[rows]),
         pl.Series("audience", ring.audience[rows]),
-        marked,
         *_lists(ring.partners, ring.partner_ms, counts).get_columns(),
-    ).select(list(MEETING_SCHEMA))
+        *marked,
+    ).select(list(meeting_schema(traits)))
 
 
 def _lists(

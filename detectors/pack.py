@@ -37,6 +37,7 @@ __all__ = [
     "Severity",
     "SharedKeySpec",
     "SharedSpec",
+    "TraitSpec",
     "WindowSpec",
     "content_hash",
 ]
@@ -210,19 +211,27 @@ class SegmentSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class SharedSpec:
-    """What is kept of shared keys: the same features for the keys of every space; and segments.
+class TraitSpec:
+    """What a user may be at an event ``where`` it holds (SQL): blocked lately, of a new account.
 
-    ``blocked`` (SQL, boolean) is whether the guard has blocked the user of an event lately; it is
-    told of campaigns. Empty: it is not known.
+    How many members of a campaign are, beside how usual it is, is told; ``doc`` says it of users.
     """
+
+    name: str
+    where: str
+    doc: str
+
+
+@dataclass(frozen=True, slots=True)
+class SharedSpec:
+    """What is kept of shared keys: the same features for the keys of every space; and segments."""
 
     keys: tuple[SharedKeySpec, ...]
     windows: tuple[WindowSpec, ...]
     features: tuple[FeatureSpec, ...]
     derived: tuple[DerivedSpec, ...] = ()
     segments: tuple[SegmentSpec, ...] = ()
-    blocked: str = ""
+    traits: tuple[TraitSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,14 @@ from detectors.volume import VolumeSettings
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from detectors.pack import DerivedSpec, Pack, RuleSpec, SharedKeySpec, SharedSpec
+    from detectors.pack import (
+        DerivedSpec,
+        Pack,
+        RuleSpec,
+        SharedKeySpec,
+        SharedSpec,
+        TraitSpec,
+    )
 
 __all__ = [
     "CAMPAIGN_COLUMNS",
@@ -32,6 +39,7 @@ __all__ = [
     "CompiledSegment",
     "CompiledShared",
     "SharedKey",
+    "Trait",
     "compile_shared",
     "horizon_names",
 ]
@@ -58,10 +66,11 @@ CAMPAIGN_COLUMNS: Final = {
     "campaign_median_gap_s": "Between one member and the next, median, s.",
     "campaign_p90_gap_s": "Nine of ten are shorter, s.",
     "campaign_duration_s": "From its first to its newest action, s.",
-    "campaign_blocked_share": "Share of its members whom the guard has blocked lately.",
-    "campaign_blocked_usual": "The same of all users who act on shared keys.",
 }
-"""Columns of a campaign whenever it opens or grows."""
+"""Columns of a campaign whenever it opens or grows.
+
+For each trait NAME of the pack there are ``campaign_NAME_share`` and ``campaign_NAME_usual`` too.
+"""
 
 _TRACE_COLUMNS: Final = ("event_id", "type", "time_ms", "user_id", "tier")
 _MOST_KEYS: Final = 32
@@ -100,6 +109,24 @@ class SharedKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Trait:
+    """What a user can be: at which events one is (boolean)."""
+
+    spec: TraitSpec
+    where: Expression
+
+    @property
+    def column(self) -> str:
+        """Its column of meetings."""
+        return f"trait_{self.spec.name}"
+
+    @property
+    def columns(self) -> tuple[str, str]:
+        """Its columns of campaigns: the share of members, and of all users on shared keys."""
+        return f"campaign_{self.spec.name}_share", f"campaign_{self.spec.name}_usual"
+
+
+@dataclass(frozen=True, slots=True)
 class CompiledSegment:
     """A part of the traffic, or one for each value of ``column`` (None: one part)."""
 
@@ -114,7 +141,7 @@ class CompiledShared:
 
     ``payload`` are the columns of an event that go with its traces. ``rules`` are those of shared
     keys by key space, ``segment_rules`` those of segments, ``campaign_rules`` those of campaigns;
-    the schemas are what each can read. ``blocked`` tells whom the guard has blocked lately.
+    the schemas are what each can read. ``traits`` are what a user can be.
     """
 
     keys: tuple[SharedKey, ...]
@@ -128,7 +155,7 @@ class CompiledShared:
     schema: Mapping[str, pl.DataType]
     segment_schema: Mapping[str, pl.DataType]
     campaign_schema: Mapping[str, pl.DataType]
-    blocked: Expression | None
+    traits: tuple[Trait, ...]
 
     @property
     def reads(self) -> frozenset[str]:
@@ -176,6 +203,8 @@ def compile_shared(
     columns |= dict.fromkeys(SWARM_COLUMNS, pl.Float64())
     derived = derive(spec.derived, columns)
     rules = {key.spec.name: compile_rules(_of_space(pack, key.spec.name), columns) for key in keys}
+    traits = tuple(_trait(trait, schema) for trait in spec.traits)
+    _require_different([trait.spec.name for trait in traits], "trait")
     segment_schema: dict[str, pl.DataType] = {
         "event_id": pl.String(),
         "segment": pl.String(),
@@ -185,6 +214,7 @@ def compile_shared(
         "event_id": pl.String(),
         "campaign": pl.String(),
         **dict.fromkeys(CAMPAIGN_COLUMNS, pl.Float64()),
+        **{column: pl.Float64() for trait in traits for column in trait.columns},
     }
     made = CompiledShared(
         keys=keys,
@@ -198,7 +228,7 @@ def compile_shared(
         schema=columns,
         segment_schema=segment_schema,
         campaign_schema=campaign_schema,
-        blocked=_parse(spec.blocked, schema, "shared blocked") if spec.blocked else None,
+        traits=traits,
     )
     return _with_payload(made, spec, schema)
 
@@ -210,8 +240,7 @@ def _with_payload(
     for rules in made.rules.values():
         read |= {column for rule in rules.rules for column in rule.when.columns}
     read |= {c for d in spec.derived for c in parse(d.sql, made.schema, "any").columns}
-    if made.blocked is not None:
-        read |= set(made.blocked.columns)
+    read |= {column for trait in made.traits for column in trait.where.columns}
     payload = {name: dtype for name, dtype in schema.items() if name in read}
     return replace(made, payload=payload)
 
@@ -226,6 +255,15 @@ def _key(spec: SharedKeySpec, schema: Mapping[str, pl.DataType]) -> SharedKey:
         raise PackError(f"{spec.name!r} is taken", where=where, hint="choose another name")
     _require_text(spec.column, schema, where)
     return SharedKey(spec, _parse(spec.where, schema, where))
+
+
+def _trait(spec: TraitSpec, schema: Mapping[str, pl.DataType]) -> Trait:
+    where = f"trait {spec.name}"
+    trait = Trait(spec, _parse(spec.where, schema, where))
+    for column in trait.columns:
+        if column in CAMPAIGN_COLUMNS:
+            raise PackError(f"column {column!r} is that of campaigns", where=where)
+    return trait
 
 
 def _segment(

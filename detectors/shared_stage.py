@@ -167,7 +167,7 @@ class SharedStage:
             ring,
             swarm,
             self._named(actors, frame["user_id"], ring.founders),
-            self.shared.blocked,
+            self.shared.traits,
             self.met,
         )
         self.met += len(result.meetings)

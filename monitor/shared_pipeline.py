@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import polars as pl
 
-from detectors.meetings import MEETING_SCHEMA
+from detectors.meetings import meeting_schema
 from detectors.state import Restored, Snapshot, Stateful
 from detectors.traces import trace_schema
 from monitor.checkpoint.contract import PipelineSnapshot
@@ -188,4 +188,5 @@ class GroupPipeline(RowPipeline):
         stage = topology.group_stage()
         assert stage is not None, "the pack has no shared keys"
         self.stage = stage
-        super().__init__(stage, MEETING_SCHEMA, stage.shared, topic, topology.pack.version)
+        schema = meeting_schema(stage.shared.traits)
+        super().__init__(stage, schema, stage.shared, topic, topology.pack.version)

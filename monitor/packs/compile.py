@@ -71,7 +71,7 @@ def _sql_path(pack: Pack, entry: _Entry, sql: str) -> EntryPath:
         case ("features", int(index)):
             shared = pack.shared.features if pack.shared and entry.file == "shared" else None
             return (*entry.path, "of" if (shared or pack.features)[index].of == sql else "where")
-        case ("keys" | "segments", int()):
+        case ("keys" | "segments" | "traits", int()):
             return (*entry.path, "where")
         case ("derived", int()):
             return (*entry.path, "sql")
@@ -96,7 +96,7 @@ def _entry(pack: Pack, whole: Pack, error: PackError) -> _Entry:
                 frozenset(),
                 replace(pack, rules=tuple(r for r in pack.rules if r.id != name)),
             )
-        case "shared" | "segment":
+        case "shared" | "segment" | "trait":
             return _shared_entry(pack, whole, error)
         case "derived" | "feature" if _is_shared(whole, kind, name):
             return _shared_entry(pack, whole, error)
@@ -141,8 +141,10 @@ def _shared_entry(pack: Pack, whole: Pack, error: PackError) -> _Entry:
         kept = replace(shared, keys=tuple(key for key in shared.keys if key.name != name))
         path: EntryPath = ("keys", [key.name for key in whole.shared.keys].index(name))
         gone: frozenset[str] = frozenset()
-    elif error.where == "shared blocked":
-        kept, path, gone = replace(shared, blocked=""), ("blocked",), frozenset()
+    elif error.where.startswith("trait "):
+        kept = replace(shared, traits=tuple(one for one in shared.traits if one.name != name))
+        path = ("traits", [one.name for one in whole.shared.traits].index(name))
+        gone = frozenset()
     elif error.where.startswith("segment "):
         segments = tuple(part for part in shared.segments if part.name != name)
         kept = replace(shared, segments=segments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from detectors.errors import near_match
-from monitor.packs.durations import parse_duration_ms
+from monitor.durations import parse_duration_ms
 from monitor.packs.models import MAX_PANES
 from monitor.packs.steps import check_step
 
@@ -42,6 +42,7 @@ def consistency_problems(
             ("features", shared.features),
             ("derived", shared.derived),
             ("segments", shared.segments),
+            ("traits", shared.traits),
         ):
             yield from _duplicates(document, key, "name", (entry.name for entry in entries))
     if features is not None:

@@ -24,12 +24,13 @@ from detectors.pack import (
     SegmentSpec,
     SharedKeySpec,
     SharedSpec,
+    TraitSpec,
     WindowSpec,
 )
+from monitor.durations import parse_duration_ms
 from monitor.packs.compile import compile_problems
 from monitor.packs.consistency import consistency_problems
 from monitor.packs.document import Document, read_document
-from monitor.packs.durations import parse_duration_ms
 from monitor.packs.models import (
     DerivedModel,
     FeatureModel,
@@ -176,7 +177,7 @@ def _shared(shared: SharedFile) -> SharedSpec:
             SegmentSpec(part.name, part.column or "", part.where, part.doc)
             for part in shared.segments
         ),
-        blocked=shared.blocked or "",
+        traits=tuple(TraitSpec(trait.name, trait.where, trait.doc) for trait in shared.traits),
     )
 
 

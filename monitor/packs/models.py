@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from monitor.packs.durations import parse_duration_ms
+from monitor.durations import parse_duration_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,6 +150,14 @@ class SegmentModel(_Strict):
     doc: Text = ""
 
 
+class TraitModel(_Strict):
+    """What a user may be; told of campaigns."""
+
+    name: Name
+    where: Sql
+    doc: Text
+
+
 class SharedFile(_Strict):
     """``shared.yaml``; a pack need not have one."""
 
@@ -158,7 +166,7 @@ class SharedFile(_Strict):
     derived: Annotated[list[DerivedModel], Field(max_length=256)] = []
     features: Annotated[list[FeatureModel], Field(min_length=1, max_length=256)]
     segments: Annotated[list[SegmentModel], Field(max_length=64)] = []
-    blocked: Sql | None = None
+    traits: Annotated[list[TraitModel], Field(max_length=8)] = []
 
 
 class ActionModel(_Strict):

@@ -235,7 +235,6 @@ WORKLOADS: Final[Mapping[type, Workload]] = {
                 ".ties.settings",
                 ".campaigns.settings",
                 ".audiences.name",
-                ".blocked.name",
                 ".alerting.incidents.evicted",  # few campaigns are open at once
                 ".campaigns.dropped",
                 "._state.kind",

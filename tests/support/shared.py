@@ -18,6 +18,7 @@ from detectors.pack import (
     SegmentSpec,
     SharedKeySpec,
     SharedSpec,
+    TraitSpec,
     WindowSpec,
 )
 from detectors.stages import UserStage
@@ -88,7 +89,10 @@ def shared_pack() -> Pack:
                 SegmentSpec("all"),
                 SegmentSpec("tier", "tier", "type = 'generation.requested'"),
             ),
-            blocked="limited_1m > 0",
+            traits=(
+                TraitSpec("limited", "limited_1m > 0", "were over a limit"),
+                TraitSpec("young", "account_age_days < 3", "are new"),
+            ),
         ),
     )
 

@@ -13,7 +13,7 @@ from detectors.compiled import CompiledPack, compile_pack
 from detectors.incidents import Alert
 from detectors.pack import CAMPAIGN_SPACE, SEGMENT_SPACE, Pack, RuleSpec
 from detectors.pressure import BUILT_IN_RULES, AlertBound, AlertBudget, EvictionWindow
-from detectors.shared import CAMPAIGN_COLUMNS, SEGMENT_COLUMNS
+from detectors.shared import SEGMENT_COLUMNS
 from detectors.stages import UserStage
 from monitor.packs import check_pack, load_pack
 
@@ -190,7 +190,8 @@ def test_runbooks_name_columns_that_exist(pack: Pack, compiled: CompiledPack) ->
     pattern = re.compile(r"`([a-z]+(?:_[a-z0-9]+)+)`")
     assert compiled.shared is not None
     known = {*compiled.schema, "tier_scale", "minor_safety"}
-    known |= {*compiled.shared.schema, *SEGMENT_COLUMNS, *CAMPAIGN_COLUMNS, "key_spaces"}
+    known |= {*compiled.shared.schema, *SEGMENT_COLUMNS, "key_spaces"}
+    known |= {*compiled.shared.campaign_schema}
     known |= {spec.name for spec in pack.features}
     # What the built-in rules measure.
     known |= AlertBudget.of(["rule"], AlertBound()).storm("rule", 0).keys()

@@ -16,13 +16,14 @@ from detectors.group_alerts import Group
 from detectors.group_stage import GroupStage
 from detectors.incidents import Alert, Decision, Output
 from detectors.keys import hash_strings
-from detectors.meetings import MEETING_SCHEMA
+from detectors.meetings import meeting_schema
 from detectors.shared_stage import SharedStage
 from detectors.state import state_digest
 from tests.support.events import complete
 from tests.support.shared import shared_pack, traces_of
 
 _PACK: Final = compile_pack(shared_pack())
+_TRAITS: Final = () if _PACK.shared is None else _PACK.shared.traits
 _START_MS: Final = 1_800_000_000_000
 _ASSET, _DEVICE = 1, 2
 
@@ -56,13 +57,14 @@ def crowd(
             "swarm_score": 0.9999 - 1e-6 * (len(users) - 1 - second),
             "swarming": True,
             "audience": second + 1,
-            "blocked": users[second].startswith("blocked"),
+            "trait_limited": users[second].startswith("limited"),
+            "trait_young": False,
             "partners": [hashes[second - 1]],
             "partner_ms": [times_ms[second - 1]],
         }
         for second in range(1, len(users))
     ]
-    return pl.DataFrame(rows, schema=MEETING_SCHEMA)
+    return pl.DataFrame(rows, schema=meeting_schema(_TRAITS))
 
 
 def later(second: float) -> pl.DataFrame:
@@ -118,9 +120,9 @@ def test_an_alert_of_a_campaign_says_who_where_and_when() -> None:
     assert {alert.event_id} <= set(group.event_ids)
 
 
-def test_how_rare_the_keys_are_and_whom_the_guard_has_blocked_is_told() -> None:
+def test_how_rare_the_keys_are_and_what_the_members_are_is_told() -> None:
     """Of the founder of a key nothing is known: what a user's own traces say counts."""
-    users = ["honest", "blocked-1", "blocked-2", "blocked-3", "friend"]
+    users = ["honest", "limited-1", "limited-2", "limited-3", "friend"]
     strangers = [f"stranger-{user}" for user in range(29)]
     outputs = said(
         GroupStage(_PACK, 1_000),
@@ -131,20 +133,23 @@ def test_how_rare_the_keys_are_and_whom_the_guard_has_blocked_is_told() -> None:
     (alert,) = alerts(outputs)
     group = group_of(alert)
     assert [(key.key, key.members, key.users) for key in group.keys] == [("v", 5, 5)]
-    assert group.blocked_share == pytest.approx(3 / 4)
-    assert group.blocked_usual == pytest.approx(3 / (28 + 4))
-    assert group.statement.endswith("; the guard has blocked 75% of them lately, usual 9.4%")
+    limited, young = group.traits
+    assert (limited.name, limited.share, limited.usual) == ("limited", 3 / 4, 3 / (28 + 4))
+    assert (young.share, young.usual) == (0.0, 0.0)
+    assert group.statement.endswith("; 75% of them were over a limit, usual 9.4%")
 
 
-def test_nothing_is_said_of_the_guard_where_it_is_not_known() -> None:
+def test_nothing_is_said_of_what_is_not_known() -> None:
     users = [f"u{user}" for user in range(5)]
     unknown = crowd("v", users).with_columns(
-        blocked=pl.lit(None, dtype=pl.Boolean), audience=pl.lit(None, dtype=pl.Int64)
+        trait_limited=pl.lit(None, dtype=pl.Boolean),
+        trait_young=pl.lit(None, dtype=pl.Boolean),
+        audience=pl.lit(None, dtype=pl.Int64),
     )
     (alert,) = alerts(said(GroupStage(_PACK, 1_000), unknown, later(30)))
     group = group_of(alert)
-    assert (group.blocked_share, group.keys[0].users) == (None, None)
-    assert "guard" not in group.statement
+    assert (group.traits, group.keys[0].users) == ((), None)
+    assert "of them" not in group.statement
 
 
 def test_the_founder_of_a_key_is_named() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 import polars as pl
 
-from detectors.expressions import Expression, parse
+from detectors.expressions import parse
 from detectors.keys import KeyTable, hash_strings
-from detectors.meetings import MEETING_SCHEMA, meetings
+from detectors.meetings import meeting_schema, meetings
+from detectors.pack import TraitSpec
 from detectors.rings import RingOutputs, Rings
+from detectors.shared import Trait
 from detectors.swarms import Swarms
 
 _START_MS: Final = 1_800_000_000_000
@@ -34,7 +37,7 @@ def met(
     first_ordinal: int = 0,
     *,
     named: bool = True,
-    blocked: Expression | None = None,
+    traits: Sequence[Trait] = (),
 ) -> tuple[pl.DataFrame, RingOutputs]:
     """The meetings of traces on keys that nobody touched before, and what the rings found."""
     times_ms = frame["time_ms"].to_numpy()
@@ -47,7 +50,7 @@ def met(
     order_ms = np.maximum.accumulate(times_ms)
     founder_ids = [names.get(founder) for founder in ring.founders.tolist()]
     founders = pl.Series(founder_ids, dtype=pl.String)
-    sent = meetings(frame, order_ms, hashes, actors, ring, swarm, founders, blocked, first_ordinal)
+    sent = meetings(frame, order_ms, hashes, actors, ring, swarm, founders, traits, first_ordinal)
     return sent, ring
 
 
@@ -59,7 +62,7 @@ def test_only_keys_with_an_audience_are_told_of() -> None:
         ),
         first_ordinal=70,
     )
-    assert dict(sent.schema) == MEETING_SCHEMA
+    assert dict(sent.schema) == meeting_schema(())
     assert sent["event_id"].to_list() == ["event-3", "event-4"]
     assert sent["ordinal"].to_list() == [70, 71]
     assert sent["founder_id"].to_list() == ["u1", None]
@@ -71,15 +74,15 @@ def test_only_keys_with_an_audience_are_told_of() -> None:
     assert sent["partner_ms"].to_list() == [[_START_MS + 2_000], []]
 
 
-def test_who_was_blocked_and_how_many_touched_the_key_goes_with_them() -> None:
+def test_what_actors_are_and_how_many_touched_the_key_goes_with_them() -> None:
     traces = touching([("a", "u1", 0), ("b", "u2", 1), ("a", "u3", 2), ("a", "u4", 3)])
     frame = traces.with_columns(blocks=pl.Series([5, 5, 0, 5]))
-    sent, _ = met(frame, blocked=parse("blocks > 2", dict(frame.schema), "boolean"))
-    assert dict(sent.schema) == MEETING_SCHEMA
-    assert sent["blocked"].to_list() == [False, True]
+    where = parse("blocks > 2", dict(frame.schema), "boolean")
+    traits = [Trait(TraitSpec("blocked", "blocks > 2", "were blocked"), where)]
+    sent, _ = met(frame, traits=traits)
+    assert dict(sent.schema) == meeting_schema(traits)
+    assert sent["trait_blocked"].to_list() == [False, True]
     assert sent["audience"].to_list() == [2, 3]
-    unknown, _ = met(frame)
-    assert unknown["blocked"].to_list() == [None, None]
 
 
 def test_a_founder_whose_name_is_gone_is_told_as_a_hash() -> None:
@@ -113,4 +116,4 @@ def test_partners_stay_with_the_trace_that_met_them() -> None:
 def test_no_meetings_are_a_frame_of_the_same_columns() -> None:
     sent, _ = met(touching([("a", "u1", 0), ("b", "u2", 1)]))
     assert sent.is_empty()
-    assert dict(sent.schema) == MEETING_SCHEMA
+    assert dict(sent.schema) == meeting_schema(())

@@ -28,6 +28,7 @@ from bench.machine import Cores, describe_machine, versions
 from bench.process import REPOSITORY
 from bench.recovery import measure_recovery
 from bench.rounds import PARTITIONS, Sizes, run_rounds
+from bench.store import measure_store
 from bench.summary import summarise
 from bench.table import print_alone, print_contenders, print_forest
 
@@ -42,7 +43,9 @@ _RECOVERY: Final = "recovery"
 _FOREST: Final = "forest"
 _COORDINATION: Final = "coordination"
 _STREAM: Final = "coordination_stream"
-_WITHOUT_CORPUS: Final = frozenset({_RECOVERY, _FOREST, _COORDINATION, _STREAM})
+_STORE: Final = "store"
+_STORE_ALERTS_PER_S: Final = 5_000
+_WITHOUT_CORPUS: Final = frozenset({_RECOVERY, _FOREST, _COORDINATION, _STREAM, _STORE})
 _NAMES: Final = (
     *(contender.name for contender in CONTENDERS),
     _RECOVERY,
@@ -50,6 +53,7 @@ _NAMES: Final = (
     _FOREST,
     _COORDINATION,
     _STREAM,
+    _STORE,
 )
 
 
@@ -95,6 +99,9 @@ def _measure(
         figures |= measure_coordination_stream(
             sizes.rounds, sizes.events, sizes.keys, cores.measured, console.print
         )
+    if _STORE in names:
+        seconds = 60 if sizes.rounds > 1 else 5
+        figures |= measure_store(seconds, _STORE_ALERTS_PER_S, cores, console.print)
     if set(names) - _WITHOUT_CORPUS:
         console.print(f"simulating {sizes.events:,} events")
         corpus = make_corpus(folder, sizes.events)

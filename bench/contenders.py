@@ -12,7 +12,12 @@ from typing import Final
 from bench.errors import BenchError
 from bench.process import failure, launch
 from bench.task import Measurement, Task
-from bench.worker import measure_with_forest, measure_without_checkpoints, measure_worker
+from bench.worker import (
+    measure_users_only,
+    measure_with_forest,
+    measure_without_checkpoints,
+    measure_worker,
+)
 
 __all__ = ["CONTENDERS", "Contender"]
 
@@ -65,5 +70,6 @@ CONTENDERS: Final = (
         False,
         measure_without_checkpoints,
     ),
+    Contender("worker_users_only", "Floodwatch, users only", False, measure_users_only),
     Contender("worker_with_forest", "Floodwatch, with a model", False, measure_with_forest),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+import yaml
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import OffsetSpec
 
@@ -27,6 +29,7 @@ from monitor.models.registry import Registry
 from tests.kafka.ports import free_port
 
 __all__ = [
+    "measure_users_only",
     "measure_with_forest",
     "measure_without_checkpoints",
     "measure_worker",
@@ -38,17 +41,22 @@ _SAMPLE_INTERVAL_S: Final = 0.2
 _DEADLINE_S: Final = 300.0
 _STOP_DEADLINE_S: Final = 30.0
 _PROCESSED: Final = re.compile(r"^floodwatch_events_total\{.*\} (\S+)$", re.MULTILINE)
+_LAG: Final = re.compile(r"^floodwatch_consumer_lag_records\{.*\} (\S+)$", re.MULTILINE)
 _REFUSED: Final = re.compile(r"^floodwatch_dead_letters_total\{.*\} (\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """What had been processed, and the processor time used, at a moment."""
+    """What had been processed, and the processor time used, at a moment.
+
+    ``waiting`` are records of topics that stages have not applied yet, those between stages too.
+    """
 
     at_s: float
     cpu_s: float
     events: int
     refused: int
+    waiting: int
 
 
 def measure_without_checkpoints(task: Task, core: int) -> Measurement:
@@ -65,12 +73,25 @@ def measure_with_forest(task: Task, core: int) -> Measurement:
     return measure_worker(task, core, {"FLOODWATCH_MODELS__REGISTRY": str(folder)})
 
 
+def measure_users_only(task: Task, core: int) -> Measurement:
+    """The same without what users do together: a pack without shared keys and rules about them."""
+    folder = Path(task.folder) / "pack"
+    shutil.copytree(str(resources.files("detectors") / "packs" / "default"), folder)
+    (folder / "shared.yaml").unlink()
+    file = folder / "rules.yaml"
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    content["rules"] = [rule for rule in content["rules"] if rule.get("key", "user") == "user"]
+    file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return measure_worker(task, core, {"FLOODWATCH_PACK": str(folder)})
+
+
 def measure_worker(
     task: Task, core: int, environment: Mapping[str, str] = MappingProxyType({})
 ) -> Measurement:
     """Run the worker until its metrics show every event, then stop it and check its offsets.
 
-    The clock runs from the first scrape that shows events to the first that shows them all.
+    The clock runs from the first scrape that shows events to the first that shows them all, and
+    nothing that waits between the stages.
     """
     specs = declare_topics(TopicNames(), group=task.group, partitions=task.partitions)
     create_topics([task.bootstrap], specs)
@@ -85,7 +106,7 @@ def measure_worker(
                 continue
             first = first or sample
             last = sample
-            if sample.events + sample.refused >= task.events:
+            if sample.events + sample.refused >= task.events and not sample.waiting:
                 break
         if first is None or last is None or last.events == first.events:
             raise failure("the worker was too quick to be measured: give more --events", log)
@@ -106,7 +127,9 @@ def _samples(process: subprocess.Popen[bytes], port: int, log: Path) -> Iterator
         if text is not None:
             processed = sum(int(float(value)) for value in _PROCESSED.findall(text))
             refused = sum(int(float(value)) for value in _REFUSED.findall(text))
-            yield _Sample(time.monotonic(), cpu_seconds(process.pid), processed, refused)
+            waiting = sum(int(float(value)) for value in _LAG.findall(text))
+            at_s, cpu_s = time.monotonic(), cpu_seconds(process.pid)
+            yield _Sample(at_s, cpu_s, processed, refused, waiting)
         time.sleep(_SAMPLE_INTERVAL_S)
     raise failure(f"the worker had not finished after {_DEADLINE_S:.0f} s", log)
 

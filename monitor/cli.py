@@ -55,6 +55,12 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "dlq": LazyCommand(
         "monitor.dlq_command", "app", "See the records that could not be used; send them again."
     ),
+    "store": LazyCommand(
+        "monitor.store_command", "app", "Store what the workers publish; care for the database."
+    ),
+    "incidents": LazyCommand(
+        "monitor.incidents_command", "app", "See incidents and why they are; say what they were."
+    ),
     "simulate": LazyCommand(
         "monitor.simulator.command",
         "simulate",
@@ -74,6 +80,9 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     ),
     "analyze": LazyCommand(
         "monitor.analyze_command", "app", "Score the rows of any table: outliers, series in time."
+    ),
+    "dashboards": LazyCommand(
+        "dashboards.command", "app", "Draw the dashboards where there is no Grafana."
     ),
     "doctor": LazyCommand(
         "monitor.doctor", "doctor", "Say what is missing here and how to get it."

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
@@ -20,6 +20,7 @@ __all__ = [
     "KafkaSettings",
     "MetricsSettings",
     "ModelSettings",
+    "PagingSettings",
     "RunnerSettings",
     "Settings",
     "StoreSettings",
@@ -66,6 +67,11 @@ class TopicSettings(_Section):
     )
     incidents: str = Field(
         default="incidents", min_length=1, description="Incidents are published here."
+    )
+    findings: str = Field(
+        default="",
+        description="Alerts are published here too, as OCSF Detection Findings. Empty: they are "
+        "not.",
     )
 
 
@@ -129,13 +135,77 @@ class MetricsSettings(_Section):
 
 
 class StoreSettings(_Section):
-    """Where alerts, incidents and decisions are kept."""
+    """Where alerts, incidents and decisions are kept, for how long, and what waits meanwhile."""
 
     url: str = Field(
         default="",
-        pattern=r"^(sqlite:///.+)?$",
-        description="SQLAlchemy URL: sqlite:///relative.db or sqlite:////absolute.db. "
-        "Empty: the demo keeps a file among its results, replay writes files only.",
+        pattern=r"^((sqlite:///|postgresql\+psycopg://).+)?$",
+        description="SQLAlchemy URL: sqlite:///relative.db, sqlite:////absolute.db or "
+        "postgresql+psycopg://user@host/database. Empty: the demo keeps a file among its results, "
+        "replay writes files only.",
+    )
+    password_file: str = Field(
+        default="",
+        description="File with the password for PostgreSQL. Empty: as the URL says, else libpq "
+        "(PGPASSWORD, PGPASSFILE).",
+    )
+    retention_days: int = Field(
+        default=90,
+        ge=0,
+        le=36_500,
+        description="Days that floodwatch store keeps alerts, incidents and decisions after they "
+        "came; 0 keeps them. Verdicts and the audit stay.",
+    )
+    batch_outputs: int = Field(
+        default=5_000, ge=1, le=100_000, description="Most outputs written in a transaction."
+    )
+    spool: Path = Field(
+        default=Path("build/spool"),
+        description="Folder where replay and the demo keep what waits for the database; one for "
+        "each process.",
+    )
+    spool_max_mb: int = Field(
+        default=1_024,
+        ge=1,
+        le=1_048_576,
+        description="Most that may wait there, MB; what is beyond it is lost to the store, and "
+        "counted.",
+    )
+
+
+class PagingSettings(_Section):
+    """Which incidents wake somebody, and where Alertmanager is told of them."""
+
+    alertmanagers: str = Field(
+        default="",
+        pattern=r"^(https?://[^\s,]+(,https?://[^\s,]+)*)?$",
+        description="Alertmanagers that floodwatch store tells of open incidents, such as "
+        "http://alertmanager:9093; all members of a cluster, separated by commas. Empty: nobody "
+        "is paged.",
+    )
+    severity: Literal["info", "low", "medium", "high", "critical"] = Field(
+        default="high", description="Incidents of this severity and above are told."
+    )
+    interval_s: float = Field(
+        default=2.0, ge=0.1, le=300.0, description="How often the store is asked what is open, s."
+    )
+    refresh_s: float = Field(
+        default=60.0,
+        ge=1.0,
+        le=3_600.0,
+        description="How often Alertmanager is told again, s; what it is not told for four times "
+        "as long is over.",
+    )
+    runbooks: str = Field(
+        default="",
+        pattern=r"^(https?://\S+/)?$",
+        description="URL of the folder that docs/runbooks is in, with a slash at its end: pages "
+        "link to runbooks there.",
+    )
+    dashboard: str = Field(
+        default="",
+        pattern=r"^(https?://\S+)?$",
+        description="URL of a dashboard that pages link to; {incident} stands for the incident.",
     )
 
 
@@ -211,6 +281,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     metrics: MetricsSettings = MetricsSettings()
     store: StoreSettings = StoreSettings()
+    paging: PagingSettings = PagingSettings()
     models: ModelSettings = ModelSettings()
     runner: RunnerSettings = RunnerSettings()
     demo: DemoSettings = DemoSettings()

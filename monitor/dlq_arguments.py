@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from detectors.errors import near_match
+from monitor.durations import parse_moment_ms
 from monitor.kafka.dead_letters import LetterFilter, Position
-from monitor.packs.durations import parse_duration_ms
 from monitor.wire import Reason
 
 if TYPE_CHECKING:
@@ -69,19 +67,10 @@ def letter_filter(
 
 
 def _time_ms(option: str, text: str, now_ms: int) -> int:
-    """A moment given as such (UTC unless it says otherwise) or as how long ago it was."""
-    with suppress(ValueError):
-        return max(0, now_ms - parse_duration_ms(text.removesuffix(" ago")))
     try:
-        moment = datetime.fromisoformat(text)
+        return parse_moment_ms(text, now_ms)
     except ValueError as error:
-        raise ArgumentError(
-            f"{option}: {text!r} is neither a time such as 2026-03-02T09:00 (UTC) nor how long ago "
-            "it was, such as 30m, 2h or 7d"
-        ) from error
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0, int(moment.timestamp() * 1_000))
+        raise ArgumentError(f"{option}: {error}") from error
 
 
 def parse_position(where: Sequence[str]) -> Position:

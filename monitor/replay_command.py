@@ -25,8 +25,9 @@ from monitor.packs import load_pack
 from monitor.replay_summary import ReplaySummary
 from monitor.runner import Runner
 from monitor.settings_sources import ConfigurationError, load_settings
-from monitor.sinks import NdjsonSink, Sink
-from monitor.store import Store, StoreError
+from monitor.sinks import FindingSink, NdjsonSink, Sink
+from monitor.store import StoreError
+from monitor.store_opening import open_writer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["replay"]
 
 _SUMMARY_FILE: Final = "summary.json"
+_EVENT_SOURCE: Final = "/floodwatch/replay"
 _PROGRESS_PER_S: Final = 4.0
 
 
@@ -58,6 +60,10 @@ def replay(
         int | None, typer.Option(help="Partitions of the state; the results are the same.")
     ] = None,
     config: ConfigOption = None,
+    *,
+    ocsf: Annotated[
+        bool, typer.Option("--ocsf", help="Write alerts as OCSF findings, too: findings.ndjson.")
+    ] = False,
 ) -> None:
     """Run recorded logs through the detection, as the worker would have done.
 
@@ -72,7 +78,7 @@ def replay(
         stop_on(PackError, exit_code=USAGE),
         stop_on(LogError, ModelError, StoreError, OSError),
     ):
-        summary = _replay(settings, files, out)
+        summary = _replay(settings, files, out, ocsf=ocsf)
     console = Console()
     summary.print(console)
     console.print(f"Results in {out}", markup=False, highlight=False, soft_wrap=True)
@@ -96,7 +102,7 @@ class _TimedRunner(Runner):
             self.last_ms = newest_ms if self.last_ms is None else max(self.last_ms, newest_ms)
 
 
-def _replay(settings: Settings, files: Sequence[Path], out: Path) -> ReplaySummary:
+def _replay(settings: Settings, files: Sequence[Path], out: Path, *, ocsf: bool) -> ReplaySummary:
     # A recorded log may hold anything that has happened up to now.
     logs = [open_log(path, time.time_ns() // 1_000_000) for path in dict.fromkeys(files)]
     compiled = compile_pack(load_pack(settings.pack))
@@ -110,8 +116,10 @@ def _replay(settings: Settings, files: Sequence[Path], out: Path) -> ReplaySumma
     started_s = time.monotonic()
     with ExitStack() as stack:
         sinks: list[Sink] = [stack.enter_context(closing(NdjsonSink(out)))]
+        if ocsf:
+            sinks.append(stack.enter_context(closing(FindingSink(out, _EVENT_SOURCE))))
         if settings.store.url:
-            sinks.append(stack.enter_context(closing(Store(settings.store.url))))
+            sinks.append(stack.enter_context(closing(open_writer(settings.store))))
         progress = stack.enter_context(_progress(logs))
         for result in replay_logs(runner, logs):
             _take(result, sinks, summary)

@@ -14,7 +14,8 @@ from rich.text import Text
 from detectors.incidents import Alert, Decision, IncidentUpdate
 from detectors.pack import SEVERITIES, Severity
 from monitor.cloudevents import rfc3339
-from monitor.demo.view import SEVERITY_STYLES, clean
+from monitor.demo.view import clean
+from monitor.styles import SEVERITY_STYLES
 
 if TYPE_CHECKING:
     from monitor.pipeline import PipelineResult

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.kafka import ExistingBroker, KafkaBroker
+from tests.postgres import PostgresServer
 from tests.support.components import data_folder, require
 
 
@@ -51,6 +52,22 @@ def own_kafka(kafka: KafkaBroker | ExistingBroker) -> Iterator[KafkaBroker]:
     yield kafka
     if not kafka.running:
         kafka.start()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for the whole session; each test makes a database of its own."""
+    require("postgres")
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def own_postgres(postgres: PostgresServer) -> Iterator[PostgresServer]:
+    """The session's server for tests that stop or kill it; it runs again after the test."""
+    yield postgres
+    if not postgres.running:
+        postgres.start()
 
 
 @pytest.fixture(scope="session")

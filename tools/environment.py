@@ -86,7 +86,10 @@ def lock(*, upgrade: bool) -> None:
     _lock("product", product, upgrade=upgrade)
     # Tests run what ships. The peers of the benchmark narrow some versions: they get their own.
     shipped = ("product", "build")
-    _lock("dev", [*product, *build, *extras["dev"]], constraints=shipped, upgrade=upgrade)
+    # `dev` names the extra "dashboards" as pip wants it, by our own name: no index knows that.
+    dev = [line for line in extras["dev"] if not line.startswith("floodwatch[")]
+    dev += extras["dashboards"]
+    _lock("dev", [*product, *build, *dev], constraints=shipped, upgrade=upgrade)
     _lock("bench", [*product, *build, *extras["bench"]], upgrade=upgrade)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from contextlib import AbstractContextManager, ExitStack, closing
@@ -23,7 +24,7 @@ from monitor.demo.display import display_for
 from monitor.demo.feed import slices
 from monitor.demo.report import print_report
 from monitor.demo.schedule import Schedule
-from monitor.demo.session import SOURCE, Session, stop_on_signals
+from monitor.demo.session import SOURCE, Session
 from monitor.failures import USAGE, stop_on
 from monitor.health import Health, MetricsServer, PortTakenError, port_is_free, serve_metrics
 from monitor.metrics import Metrics
@@ -35,9 +36,12 @@ from monitor.packs import load_pack
 from monitor.pipeline import warm_up
 from monitor.runner import Runner
 from monitor.settings_sources import ConfigurationError, load_settings
+from monitor.signals import stop_on_signals
 from monitor.simulator import DEFAULT_START_MS, SimulationError, load_scenario, simulate_chunks
 from monitor.sinks import NdjsonSink
-from monitor.store import Store, StoreError
+from monitor.store import StoreError
+from monitor.store_metrics import StoreMetrics
+from monitor.store_opening import DEMO_STORE, open_writer
 from monitor.version import program_version
 
 if TYPE_CHECKING:
@@ -47,6 +51,8 @@ if TYPE_CHECKING:
     from detectors.compiled import CompiledPack
     from monitor.config import DemoSettings, Settings
     from monitor.demo.feed import Slice
+    from monitor.store.observer import StoreObserver
+    from monitor.store.writer import StoreWriter
 
 __all__ = ["demo"]
 
@@ -54,7 +60,6 @@ _SCENARIO: Final = "demo"
 _EVENTS_PER_USER_S: Final = 0.005
 _SLICE_S: Final = 0.2
 _DAY_MINUTES: Final = 1_440.0
-_STORE_FILE: Final = "floodwatch.db"
 
 
 def demo(
@@ -121,7 +126,7 @@ def _run(settings: Settings, console: Console) -> None:
         stop = stack.enter_context(stop_on_signals())
         server = stack.enter_context(_serve(settings, metrics, health))
         sink = stack.enter_context(closing(NdjsonSink(chosen.out)))
-        store = stack.enter_context(closing(_store(settings)))
+        store = stack.enter_context(closing(_store(settings, StoreMetrics(metrics.registry))))
         pieces = stack.enter_context(closing(_slices(chosen)))
         first = list(islice(pieces, 1))  # made before the clock starts
         warm_up(topology)
@@ -179,11 +184,15 @@ def _serve(
     return serve_metrics(metrics.registry, health, host=chosen.host, port=port)
 
 
-def _store(settings: Settings) -> Store:
-    """The configured store, else a new one among the results."""
+def _store(settings: Settings, observer: StoreObserver) -> StoreWriter:
+    """A writer into the configured store, else into a new one among the results."""
     if settings.store.url:
-        return Store(settings.store.url)
-    path = settings.demo.out / _STORE_FILE
+        return open_writer(settings.store, observer)
+    path = settings.demo.out / DEMO_STORE
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
-    return Store(f"sqlite:///{path}")
+    shutil.rmtree(settings.demo.out / "spool", ignore_errors=True)
+    own = settings.store.model_copy(
+        update={"url": f"sqlite:///{path}", "spool": settings.demo.out / "spool"}
+    )
+    return open_writer(own, observer)

@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from monitor.demo.board import Board
-from monitor.demo.view import SEVERITY_STYLES, clean
+from monitor.demo.view import clean
 from monitor.sinks.ndjson import FILES
+from monitor.styles import SEVERITY_STYLES
 
 __all__ = ["print_report"]
 
@@ -35,6 +36,9 @@ def print_report(
         )
         _say(console, f"Alerts at events of honest users: {board.honest_alerts} of {board.alerts}.")
     _say(console, f"Results in {out}: {', '.join(FILES.values())}; store {store_url}")
+    if board.incidents:
+        look = f"floodwatch incidents show latest --store {store_url}"
+        _say(console, f"Why an incident fired: {look} (or: list)")
     _say(console, board.final_line)
 
 

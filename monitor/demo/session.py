@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -13,8 +11,6 @@ from monitor.demo.display import Display
 from monitor.demo.schedule import Schedule
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from monitor.demo.board import Board
     from monitor.demo.feed import Slice
     from monitor.health import Health
@@ -22,7 +18,7 @@ if TYPE_CHECKING:
     from monitor.runner import Runner
     from monitor.sinks import Sink
 
-__all__ = ["SOURCE", "Session", "stop_on_signals"]
+__all__ = ["SOURCE", "Session"]
 
 SOURCE: Final = "simulator"
 _GLANCE_S: Final = 0.1
@@ -85,26 +81,3 @@ class Session:
         board.lag_s = max(0.0, self.schedule.lag_s(piece.end_ms))
         self.schedule.hold_back(piece.end_ms)
         board.slipped_s = self.schedule.slipped_s
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets; a second one is no longer caught."""
-    stop = threading.Event()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-        restore()
-
-    for number in numbers:
-        signal.signal(number, handle)
-    try:
-        yield stop
-    finally:
-        restore()

@@ -18,9 +18,9 @@ from detectors.incidents import Alert, Decision, IncidentUpdate
 from detectors.pack import SEVERITIES, Severity
 from detectors.rules import Condition
 from monitor.demo.board import Board
+from monitor.styles import SEVERITY_STYLES
 
 __all__ = [
-    "SEVERITY_STYLES",
     "clean",
     "clock_time",
     "contributions_text",
@@ -29,13 +29,6 @@ __all__ = [
     "why_text",
 ]
 
-SEVERITY_STYLES: Final[dict[Severity, str]] = {
-    "critical": "bold white on red",
-    "high": "bold red",
-    "medium": "bold yellow",
-    "low": "cyan",
-    "info": "bright_black",
-}
 _ACTION_STYLES: Final = {"block": "bold red", "throttle": "yellow", "warn": "cyan"}
 _QUIET: Final = "bright_black"
 _SHOWN_CONTRIBUTIONS: Final = 4

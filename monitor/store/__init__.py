@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from monitor.store.store import Store, StoreError
+from monitor.store.errors import StoreError
+from monitor.store.store import Store
 
 __all__ = ["Store", "StoreError"]

@@ -1,122 +1,222 @@
-"""Writing outputs into a database, each exactly once however often it is written."""
+"""The store: what detection says, each once however often it is written."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-import msgspec
-from sqlalchemy import Engine, Table, and_, create_engine, event, func, select
-from sqlalchemy.dialects.sqlite import Insert, insert
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Engine, Table, delete, func, select, tuple_
 
-from detectors.incidents import Alert, Decision, IncidentUpdate, Output
-from monitor.store.tables import ALERTS, DECISIONS, INCIDENTS, METADATA
+from monitor.store.engine import open_engine, reading, shown_url, writing
+from monitor.store.entries import Entry, EntryKind, as_entries, batch_text
+from monitor.store.errors import StoreRejectedError, StoreUnavailableError
+from monitor.store.schema import migrate
+from monitor.store.statements import Statements
+from monitor.store.tables import (
+    ACKNOWLEDGEMENTS,
+    ALERTS,
+    DECISIONS,
+    INCIDENT_UPDATES,
+    INCIDENTS,
+    NOTES,
+    OUTPUT_TABLES,
+    SNOOZES,
+)
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from collections.abc import Mapping
 
+    from detectors.incidents import Output
     from monitor.wire import DeadLetter
 
-__all__ = ["Store", "StoreError"]
+__all__ = ["Rejected", "SnoozeKey", "Store", "Written", "wall_clock_ms"]
 
-_TABLES: Final[dict[type, Table]] = {
-    Alert: ALERTS,
-    IncidentUpdate: INCIDENTS,
-    Decision: DECISIONS,
+_TABLES: Final[dict[EntryKind, tuple[Table, ...]]] = {
+    "alert": (ALERTS,),
+    "incident": (INCIDENT_UPDATES, INCIDENTS),
+    "decision": (DECISIONS,),
 }
-_BUSY_TIMEOUT_MS: Final = 10_000
+_DAY_MS: Final = 86_400_000
+_PRUNED_AT_ONCE: Final = 10_000
 
 
-class StoreError(Exception):
-    """The database cannot be opened, read or written."""
+def wall_clock_ms() -> int:
+    """Milliseconds since the Unix epoch."""
+    return time.time_ns() // 1_000_000
+
+
+class SnoozeKey(NamedTuple):
+    """What is snoozed: incidents of a rule about a key."""
+
+    rule_id: str
+    key_space: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An entry that the database refuses, and why."""
+
+    entry: Entry
+    reason: str
+
+
+@dataclass(slots=True)
+class Written:
+    """How many rows of each table were new or changed, and what was refused."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    rejected: list[Rejected] = field(default_factory=list)
 
 
 class Store:
-    """Alerts, incidents and decisions in SQLite (write-ahead log). A ``Sink``.
+    """Alerts, incidents with their history, and decisions in SQLite or PostgreSQL. A ``Sink``.
 
-    ``write`` is one transaction. Alerts and decisions are kept by id; an incident is kept as its
-    newest update says, whatever order updates come in, since ``findings`` only grows and
-    ``closed`` is final.
+    Opening it brings the tables to those of today. ``now_ms`` is the wall clock. May be used by
+    several threads and several processes at once.
 
     Raises:
-        StoreError: the database cannot be opened.
+        StoreError: the database cannot be opened, or its tables are not ours.
     """
 
-    def __init__(self, url: str) -> None:
-        parsed = make_url(url)
-        self.url = parsed.render_as_string(hide_password=True)
+    def __init__(
+        self,
+        url: str,
+        *,
+        password_file: Path | None = None,
+        now_ms: Callable[[], int] = wall_clock_ms,
+    ) -> None:
+        self.engine: Engine = open_engine(url, password_file=password_file)
+        self.url = shown_url(self.engine.url)
+        self._now_ms = now_ms
+        self._statements = Statements.of(self.engine.dialect.name)
         try:
-            if parsed.database and parsed.database != ":memory:":
-                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-            self._engine: Engine = create_engine(parsed)
-            event.listen(self._engine, "connect", _configure)
-            METADATA.create_all(self._engine)
-        except (SQLAlchemyError, OSError) as error:
-            raise StoreError(f"store {self.url}: cannot be opened: {_cause(error)}") from error
+            migrate(self.engine)
+        except BaseException:
+            self.engine.dispose()
+            raise
 
     def write(self, outputs: Sequence[Output], dead_letters: Sequence[DeadLetter] = ()) -> None:
-        """Insert or update in one transaction. Dead letters are not kept here.
+        """Store outputs in one transaction. Dead letters are not kept here.
 
         Raises:
-            StoreError: nothing was written.
+            StoreUnavailableError, StoreRejectedError: nothing was written.
         """
-        del dead_letters
-        rows: dict[type, list[dict[str, Any]]] = {}
-        for output in outputs:
-            rows.setdefault(type(output), []).append(_row(output))
-        if not rows:
-            return
+        self.write_entries(as_entries(outputs))
+
+    def write_entries(self, entries: Sequence[Entry]) -> Written:
+        """Store entries in one transaction; raises as ``write`` does."""
+        written = Written()
+        if not entries:
+            return written
+        # Always in the same order: two that write the same rows wait for each other, and not both.
+        by_kind: dict[EntryKind, list[Entry]] = {kind: [] for kind in _TABLES}
+        for entry in sorted(entries, key=lambda entry: entry.id):
+            by_kind[entry.kind].append(entry)
+        stored_ms = self._now_ms()
+        with writing(self.engine) as connection:
+            for kind, of_kind in by_kind.items():
+                text = batch_text(of_kind)
+                for table in _TABLES[kind] if of_kind else ():
+                    if table is INCIDENTS:
+                        text = batch_text(_newest(of_kind))
+                    given = {"rows": text, "stored_ms": stored_ms}
+                    result = connection.execute(self._statements.by_table[table], given)
+                    written.rows[table.name] = result.rowcount
+        return written
+
+    def write_each(self, entries: Sequence[Entry]) -> Written:
+        """Store what can be stored: what the database refuses is found and left out.
+
+        Raises:
+            StoreUnavailableError: part of it may have been written; write all of it again.
+        """
         try:
-            with self._engine.begin() as connection:
-                for kind, batch in rows.items():
-                    connection.execute(_upsert(_TABLES[kind]), batch)
-        except SQLAlchemyError as error:
-            raise StoreError(f"store {self.url}: cannot write: {_cause(error)}") from error
+            return self.write_entries(entries)
+        except StoreRejectedError as error:
+            if len(entries) == 1:
+                return Written(rejected=[Rejected(entries[0], str(error))])
+        middle = len(entries) // 2
+        total = Written()
+        for half in (entries[:middle], entries[middle:]):
+            part = self.write_each(half)
+            total.rejected += part.rejected
+            for name, count in part.rows.items():
+                total.rows[name] = total.rows.get(name, 0) + count
+        return total
 
     def counts(self) -> dict[str, int]:
-        """How many rows each table holds."""
-        with self._engine.connect() as connection:
+        """How many rows each table of detection holds."""
+        with reading(self.engine) as connection:
             return {
                 table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
-                for table in _TABLES.values()
+                for table in OUTPUT_TABLES
             }
+
+    def snoozed(self) -> Mapping[SnoozeKey, int]:
+        """What wakes nobody now, and until when (ms)."""
+        query = select(
+            SNOOZES.c.rule_id, SNOOZES.c.key_space, SNOOZES.c.key, SNOOZES.c.until_ms
+        ).where(SNOOZES.c.until_ms > self._now_ms())
+        with reading(self.engine) as connection:
+            return {
+                SnoozeKey(rule_id, key_space, key): until_ms
+                for rule_id, key_space, key, until_ms in connection.execute(query)
+            }
+
+    def prune(self, before_ms: int) -> dict[str, int]:
+        """Remove what was stored before then, by table how much; verdicts and the audit stay.
+
+        An incident goes when its newest update is that old, and with it who was on it and what
+        they wrote. Small transactions, so that nobody waits long.
+        """
+        pruned = {table.name: self._prune(table, before_ms) for table in OUTPUT_TABLES}
+        known = select(INCIDENTS.c.incident_id)
+        with writing(self.engine) as connection:
+            for table in (ACKNOWLEDGEMENTS, NOTES):
+                orphans = delete(table).where(
+                    table.c.time_ms < before_ms, table.c.incident_id.not_in(known)
+                )
+                pruned[table.name] = connection.execute(orphans).rowcount
+            ended = delete(SNOOZES).where(SNOOZES.c.until_ms < before_ms)
+            pruned[SNOOZES.name] = connection.execute(ended).rowcount
+        return pruned
+
+    def prune_days(self, days: int) -> dict[str, int]:
+        """Remove what has been here for more than ``days``; see ``prune``."""
+        return self.prune(self._now_ms() - days * _DAY_MS)
+
+    def ping(self) -> None:
+        """Raise StoreUnavailableError unless the database answers."""
+        with reading(self.engine) as connection:
+            if connection.execute(select(1)).scalar_one() != 1:  # pragma: no cover
+                raise StoreUnavailableError(f"store {self.url}: does not answer as it should")
 
     def close(self) -> None:
         """Close the connections; SQLite then folds its log into the file."""
-        self._engine.dispose()
+        self.engine.dispose()
+
+    def _prune(self, table: Table, before_ms: int) -> int:
+        keys = tuple(table.primary_key.columns)
+        old = select(*keys).where(table.c.stored_ms < before_ms).limit(_PRUNED_AT_ONCE)
+        some = delete(table).where(tuple_(*keys).in_(old) if len(keys) > 1 else keys[0].in_(old))
+        total = 0
+        while True:
+            with writing(self.engine) as connection:
+                removed = connection.execute(some).rowcount
+            total += removed
+            if removed < _PRUNED_AT_ONCE:
+                return total
 
 
-def _row(output: Output) -> dict[str, Any]:
-    record: dict[str, Any] = msgspec.to_builtins(output)
-    columns = [column.name for column in _TABLES[type(output)].columns]
-    return {name: record if name == "record" else record[name] for name in columns}
-
-
-def _upsert(table: Table) -> Insert:
-    statement = insert(table)
-    (key,) = table.primary_key.columns
-    given = statement.excluded
-    changes = {column.name: given[column.name] for column in table.columns if column is not key}
-    newer = None
-    if table is INCIDENTS:
-        newer = and_(
-            INCIDENTS.c.state != "closed",
-            given.findings >= INCIDENTS.c.findings,
-        )
-    return statement.on_conflict_do_update(index_elements=[key], set_=changes, where=newer)
-
-
-def _configure(connection: DBAPIConnection, _record: object) -> None:
-    """Readers do not wait for the writer, and a commit survives a crash of the process."""
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
-    cursor.close()
-
-
-def _cause(error: Exception) -> str:
-    return str(getattr(error, "orig", None) or error)
+def _newest(entries: Sequence[Entry]) -> list[Entry]:
+    """The newest update of each incident: one statement must not change a row twice."""
+    newest: dict[str, Entry] = {}
+    for entry in entries:
+        known = newest.get(entry.id)
+        if known is None or entry.order > known.order:
+            newest[entry.id] = entry
+    return list(newest.values())

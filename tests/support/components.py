@@ -20,6 +20,7 @@ from typing import Final
 import pytest
 
 from tests.kafka.jars import cache_folder
+from tests.postgres.server import binaries
 
 __all__ = ["COMPONENTS", "Component", "data_folder", "on_path", "require"]
 
@@ -83,6 +84,10 @@ def _kafka_problem() -> str | None:
     return None
 
 
+def _postgres_problem() -> str | None:
+    return None if binaries() else "PostgreSQL (initdb, postgres) is not installed"
+
+
 def _data_problem() -> str | None:
     folder = data_folder()
     return None if folder.is_dir() else f"there is no folder {folder}"
@@ -97,6 +102,15 @@ COMPONENTS: Final[Mapping[str, Component]] = MappingProxyType(
                 _kafka_problem,
                 "apt-get install openjdk-17-jre-headless maven, "
                 "or set FLOODWATCH_TEST_KAFKA=host:port to a running broker",
+            ),
+            Component("postgres", _postgres_problem, "apt-get install postgresql"),
+            Component(
+                "prometheus", on_path("prometheus", "promtool"), "apt-get install prometheus"
+            ),
+            Component(
+                "alertmanager",
+                on_path("prometheus-alertmanager", "amtool"),
+                "apt-get install prometheus-alertmanager",
             ),
             Component(
                 "data",

@@ -17,8 +17,8 @@ from monitor.demo.board import Board, RateMeter
 from monitor.demo.display import LineDisplay, LiveDisplay, display_for
 from monitor.demo.feed import slices
 from monitor.demo.schedule import Schedule
-from monitor.demo.session import stop_on_signals
 from monitor.demo.view import clean, draw, evidence_text
+from monitor.signals import stop_on_signals
 from monitor.simulator import load_scenario, simulate_chunks
 from tests.support.outputs import TIME_MS, a_decision, an_alert, an_incident
 

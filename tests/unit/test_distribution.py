@@ -11,10 +11,8 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
-from xml.etree import ElementTree
 
 import pytest
-import yaml
 from jsonschema import Draft202012Validator
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -33,20 +31,13 @@ def project() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-@pytest.fixture(scope="module")
-def compose() -> dict[str, Any]:
-    """docker-compose.yml, with its anchors resolved."""
-    document: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
-    return document
-
-
 @pytest.mark.parametrize("name", ["product", "dev", "bench", "build"])
 def test_a_lock_has_all_that_is_asked_for(name: str, project: dict[str, Any]) -> None:
     """In a version that fits, for any Python; `make lock` mends it."""
     wanted = list(project["build-system"]["requires"])
     if name != "build":
         wanted = [*project["project"]["dependencies"], *(wanted if name != "product" else [])]
-        wanted += project["project"]["optional-dependencies"].get(name, [])
+        wanted += _extra(project, name)
     pinned = _pinned(name)
     for requirement in map(Requirement, wanted):
         assert requirement.name in pinned, requirement
@@ -55,7 +46,12 @@ def test_a_lock_has_all_that_is_asked_for(name: str, project: dict[str, Any]) ->
 
 @pytest.mark.parametrize(
     ("folders", "extras"),
-    [(("detectors", "monitor"), ()), (("tests", "tools"), ("dev",)), (("bench",), ("bench",))],
+    [
+        (("detectors", "monitor"), ()),
+        (("dashboards",), ("dashboards",)),
+        (("tests", "tools"), ("dev",)),
+        (("bench",), ("bench",)),
+    ],
 )
 def test_what_is_imported_is_asked_for(
     folders: tuple[str, ...], extras: tuple[str, ...], project: dict[str, Any]
@@ -63,9 +59,9 @@ def test_what_is_imported_is_asked_for(
     """By pyproject.toml itself: what comes with another package may go with its next version."""
     wanted = list(project["project"]["dependencies"])
     for extra in extras:
-        wanted += project["project"]["optional-dependencies"][extra]
+        wanted += _extra(project, extra)
     asked = {canonicalize_name(Requirement(text).name) for text in wanted}
-    ours = {"bench", "detectors", "monitor", "tests", "tools"}
+    ours = {"bench", "dashboards", "detectors", "monitor", "tests", "tools"}
     names = set().union(*map(_imported_packages, folders)) - ours - sys.stdlib_module_names
     providers = metadata.packages_distributions()
     found = [
@@ -108,50 +104,6 @@ def test_the_published_schema_is_that_of_the_code(tmp_path: Path) -> None:
     Draft202012Validator.check_schema(json.loads(published))
 
 
-def test_the_compose_file_runs_the_kafka_that_the_tests_run(compose: dict[str, Any]) -> None:
-    """One version, in tests/kafka/pom.xml and here."""
-    pom = ElementTree.parse(ROOT / "tests" / "kafka" / "pom.xml")
-    namespace = {"pom": "http://maven.apache.org/POM/4.0.0"}
-    version = pom.findtext("pom:properties/pom:kafka.version", "", namespace)
-    assert compose["services"]["kafka"]["image"] == f"apache/kafka:{version}"
-
-
-def test_compose_publishes_on_the_loopback_only(compose: dict[str, Any]) -> None:
-    """Nothing without authentication is reachable from another machine."""
-    published = [
-        port for service in compose["services"].values() for port in service.get("ports", [])
-    ]
-    assert published
-    assert [port for port in published if not str(port).startswith("127.0.0.1:")] == []
-
-
-def test_compose_bounds_every_service(compose: dict[str, Any]) -> None:
-    """Processor and memory are limited, and what waits for a service knows when it is ready."""
-    services = compose["services"]
-    for name, service in services.items():
-        limits = service["deploy"]["resources"]["limits"]
-        assert set(limits) == {"cpus", "memory"}, name
-        assert "no-new-privileges:true" in service["security_opt"], name
-        for other, needs in service.get("depends_on", {}).items():
-            if needs["condition"] == "service_healthy":
-                assert "healthcheck" in services[other], f"{name} waits for {other}"
-
-
-def test_compose_workers_can_be_scaled(compose: dict[str, Any]) -> None:
-    """`--scale worker=2` fails where a name or a port of the host is fixed."""
-    worker = compose["services"]["worker"]
-    assert not {"container_name", "ports"} & set(worker)
-
-
-def test_the_image_is_pinned_and_does_not_run_as_root() -> None:
-    """The base image by its patch version, and a user of its own at the end."""
-    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-    assert re.search(r"^ARG PYTHON=\d+\.\d+\.\d+-slim-[a-z]+$", text, re.MULTILINE)
-    stages = text.split("\nFROM ")[1:]
-    assert all(stage.startswith("python:${PYTHON}") for stage in stages)
-    assert re.search(r"^USER [1-9]\d*", stages[-1], re.MULTILINE)
-
-
 def test_ci_can_be_started() -> None:
     """It is called by its path."""
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
@@ -174,6 +126,16 @@ def test_uv_uses_the_index_that_pip_is_configured_for() -> None:
         "SSL_CERT_FILE": "/etc/corporate.pem",
     }
     assert "SSL_CERT_FILE" not in uv_settings(config, {"SSL_CERT_FILE": "/etc/mine.pem"})
+
+
+def _extra(project: dict[str, Any], name: str) -> list[str]:
+    """What an extra asks for; where it names another of ours, what that one asks for."""
+    extras: dict[str, list[str]] = project["project"]["optional-dependencies"]
+    found: list[str] = []
+    for text in extras.get(name, []):
+        inner = re.fullmatch(r"floodwatch\[(\w+)\]", text)
+        found += extras[inner[1]] if inner else [text]
+    return found
 
 
 def _imported_packages(folder: str) -> set[str]:

@@ -18,10 +18,10 @@ BENCH ?=
 CHAOS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test check format kafka bench chaos fuzz quality model schema clean python
+.PHONY: help setup lock demo test check format kafka bench chaos fuzz quality model dashboards schema secrets clean python
 
 help: ## Say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: python ## Make .venv from the lock (seconds; nothing to do the second time)
 	@$(PYTHON) tools/environment.py make $(VENV) requirements/dev.lock
@@ -67,8 +67,18 @@ model: setup ## Train the demo's anomaly model anew (monitor/demo/model)
 	$(VENV)/bin/floodwatch train --from build/model/events.parquet --max-samples 4096 \
 		--out monitor/demo/model
 
+dashboards: setup ## Write dashboards and Prometheus rules anew from the code
+	$(RUN) dashboards
+
 schema: setup ## Write docs/schema anew from the code
 	$(RUN) monitor.wire.json_schema docs/schema
+
+secrets: ## Make the passwords of docker-compose.yml, each once (secrets/)
+	@mkdir -p secrets && chmod 700 secrets
+	@for name in database_password grafana_database_password grafana_admin_password; do \
+		test -s secrets/$$name || \
+			$(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(24), end="")' >secrets/$$name; \
+		chmod 644 secrets/$$name; done # Whoever runs in a container reads them; the folder is yours.
 
 clean: ## Remove what make made (not the download caches)
 	rm -rf $(VENV) $(BENCH_VENV) build dist .grimp_cache .hypothesis .import_linter_cache \

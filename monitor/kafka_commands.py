@@ -108,6 +108,8 @@ async def _work(settings: Settings) -> None:
         clock=time.monotonic,
         delay_s=lambda time_ms: time.time() - time_ms / 1_000,
     )
+    names = worker_settings.topics
+    metrics.reads(names.inputs, (names.traces, names.meetings))
 
     failpoint = failpoint_from(os.environ.get(FAILPOINT_VARIABLE, ""))
     running = Workers(_stages(worker_settings, topology, metrics, failpoint))

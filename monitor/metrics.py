@@ -8,10 +8,11 @@ a producer can choose. The clocks are given, as everywhere.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+import numpy as np
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -28,6 +29,8 @@ from detectors.pack import RuleSpec
 from detectors.pressure import BUILT_IN_RULES
 from detectors.shared_stage import SharedStage
 from detectors.stages import UserStage
+from monitor.event_metrics import DelayHistogram, PartitionStalls
+from monitor.wire import Reason
 
 if TYPE_CHECKING:
     from detectors.pack import Pack
@@ -66,13 +69,15 @@ class Metrics:
         self._delay_s = delay_s
         self._last_event_s = clock()
         self._rules: dict[str, RuleSpec] = {rule.id: rule for rule in pack.rules}
-        self._checkpoint_s: dict[int | str, float] = {}
+        self._unsaved_s: dict[int | str, float] = {}
         self._stages: dict[int | str, weakref.ref[AnyStage]] = {}
         self._evicted: dict[int | str, tuple[int, int]] = {}
         ProcessCollector(namespace="floodwatch", registry=self.registry)
         Info("floodwatch_build", "What runs: version and pack.", registry=self.registry).info(
             {"version": version, "pack": pack.name, "pack_version": pack.version}
         )
+        self._event_delay = DelayHistogram(self.registry)
+        self._stalls = PartitionStalls(clock, self.registry)
         self._define_input()
         self._define_output()
         self._define_state()
@@ -87,6 +92,10 @@ class Metrics:
             self._alerts.labels(rule.id, rule.severity, rule.mode)
             self._rule_errors.labels(rule.id)
             self._shed.labels(rule.id)
+            if rule.action is not None:
+                self._decisions.labels(rule.action.kind, rule.action.scope, "rule", rule.id)
+        for limit in pack.limits.limits:
+            self._decisions.labels("throttle", limit.action, "limit", limit.name)
         for about in BUILT_IN_RULES:
             self._alerts.labels(about.id, about.severity, about.mode)
         for alone in ("champion", "challenger"):
@@ -98,23 +107,40 @@ class Metrics:
         for state in ("opened", "updated", "closed"):
             self._campaigns.labels(state)
 
+    def reads(self, events: Sequence[str], rows: Sequence[str]) -> None:
+        """Topics of events, and of rows between stages: have their series from the start."""
+        for reason in Reason:
+            for topic in rows if reason is Reason.NOT_TRACES else events:
+                self._dead_letters.labels(topic, reason)
+
     def assigned(self, partitions: int) -> None:
         """This many partitions (of each input topic) are ours now; 0 while the group settles."""
         self._partitions.set(partitions)
         if not partitions:
             self._lag.clear()
             self._held_back.clear()
-            self._checkpoint_s.clear()
+            self._unsaved_s.clear()
+            self._stalls.forget()
 
     def chunk_received(self, topic: str, partition: int | str, records: int) -> None:
         """A chunk arrived."""
         self._chunk_records.observe(records)
+
+    def acknowledged(self, received_ms: Sequence[int]) -> None:
+        """What came of records is acknowledged; the log received them at ``received_ms``."""
+        times_ms = np.asarray(received_ms, dtype=np.int64)
+        times_ms = times_ms[times_ms >= 0]  # -1: the log did not say
+        if len(times_ms):
+            first_ms = int(times_ms[0])
+            self._event_delay.observe(self._delay_s(first_ms) - (times_ms - first_ms) / 1_000)
 
     def chunk_processed(
         self, partition: int | str, result: PipelineResult, elapsed_s: float
     ) -> None:
         """A partition made ``result`` in ``elapsed_s``, and its outputs are safe."""
         counts = result.counts
+        self._stalls.moved(str(partition))
+        self._unsaved_s.setdefault(partition, self._clock())
         self._processing.observe(elapsed_s)
         self._late.inc(counts.late)
         self._skipped.inc(counts.skipped)
@@ -133,6 +159,7 @@ class Metrics:
             self._disagreements.labels(alone).inc(count)
         self._late_traces.inc(counts.late_traces)
         self._truncated.inc(counts.truncated)
+        self._missing.inc(counts.missing)
         for state, count in counts.campaigns.items():
             self._campaigns.labels(state).inc(count)
         for space, count in counts.touched.items():
@@ -157,9 +184,10 @@ class Metrics:
         """An attempt to publish failed; it is repeated or the worker stops."""
         self._publish_failures.inc()
 
-    def lag(self, topic: str, partition: int | str, records: int) -> None:
-        """Records of an input partition that are not applied yet."""
+    def lag(self, topic: str, partition: int, records: int, *, stage: str = "") -> None:
+        """Records of an input partition that are not applied yet; of a ``stage`` after users."""
         self._lag.labels(topic, str(partition)).set(records)
+        self._stalls.waits(f"{stage}-{partition}" if stage else str(partition), topic, records)
 
     def held_back(self, topic: str, partition: int | str, events: int) -> None:
         """Events of an input partition that wait for other topics to catch up."""
@@ -173,19 +201,19 @@ class Metrics:
         self._checkpoint_time.observe(elapsed_s)
         self._checkpoint_blocks.inc(blocks)
         self._checkpoint_bytes.inc(stored_bytes)
-        self._checkpoint_s[partition] = self._clock()
+        self._unsaved_s.pop(partition, None)
 
     def restored(self, partition: int | str, *, elapsed_s: float, rows: int, replayed: int) -> None:
         """A partition's state was restored in ``elapsed_s``."""
         self._restoring.observe(elapsed_s)
         self._restored_rows.inc(rows)
-        self._checkpoint_s[partition] = self._clock()
         stage = self._stages[partition]() if partition in self._stages else None
         if stage is not None:  # what it evicted before was counted before
             self._evicted[partition] = (stage.keys.evicted, stage.incidents.evicted)
 
     def watch_stage(self, partition: int | str, stage: AnyStage) -> None:
         """Show the size of a partition's state from now on, until the stage is gone."""
+        self._stalls.assigned(str(partition))
         self._stages[partition] = weakref.ref(stage)
         self._evicted[partition] = (0, 0)
 
@@ -197,8 +225,8 @@ class Metrics:
             elif isinstance(output, IncidentUpdate):
                 self._incidents.labels(output.state).inc()
             else:
-                made_by = output.reason.partition(":")[0]
-                self._decisions.labels(output.kind, output.scope, made_by).inc()
+                made_by, _, reason = output.reason.partition(":")
+                self._decisions.labels(output.kind, output.scope, made_by, reason).inc()
 
     def _count_evictions(self) -> None:
         for partition, reference in self._stages.items():
@@ -228,6 +256,11 @@ class Metrics:
             "floodwatch_traces_total",
             "Traces processed: a user touched a shared key.",
             ["key_space"],
+            registry=self.registry,
+        )
+        self._missing = Counter(
+            "floodwatch_missing_traces_total",
+            "Traces and meetings that a stage was never told of.",
             registry=self.registry,
         )
         self._truncated = Counter(
@@ -328,8 +361,8 @@ class Metrics:
         )
         self._decisions = Counter(
             "floodwatch_decisions_total",
-            "Decisions about users; made_by is rule or limit.",
-            ["kind", "scope", "made_by"],
+            "Decisions about users; made_by is rule or limit, reason its id or name.",
+            ["kind", "scope", "made_by", "reason"],
             registry=registry,
         )
         self._rule_errors = Counter(
@@ -449,13 +482,13 @@ class Metrics:
             registry=registry,
         )
         Gauge(
-            "floodwatch_oldest_checkpoint_age_seconds",
-            "Seconds since the last checkpoint, of the partition where that is longest ago.",
+            "floodwatch_oldest_unsaved_seconds",
+            "Age of the oldest work that no checkpoint covers; 0 if there is none.",
             registry=registry,
-        ).set_function(self._oldest_checkpoint_age_s)
+        ).set_function(self._oldest_unsaved_s)
 
-    def _oldest_checkpoint_age_s(self) -> float:
-        times_s = list(self._checkpoint_s.values())
+    def _oldest_unsaved_s(self) -> float:
+        times_s = list(self._unsaved_s.values())
         return max(0.0, self._clock() - min(times_s)) if times_s else 0.0
 
 

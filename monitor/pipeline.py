@@ -67,6 +67,7 @@ class Counts:
     late_traces: int = 0
     truncated: int = 0
     campaigns: Counter[str] = field(default_factory=Counter)
+    missing: int = 0
 
     def add(self, outputs: StageOutputs) -> None:
         """Count what a stage made of a batch."""

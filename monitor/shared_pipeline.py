@@ -102,7 +102,7 @@ class RowPipeline:
         del idle_sources
         result = PipelineResult()
         end = None if bound is None else bound.get(self._topic)
-        messages = 0
+        messages, missing = 0, self.merge.missing
         while self._inbox and self.merge.ready < limit:
             if end is not None and self._inbox[0][0] >= end:
                 break
@@ -119,6 +119,7 @@ class RowPipeline:
             self.merge.add(traces, received_ms)
         if self._applied is not None:
             result.applied = {self._topic: self._applied}
+        result.counts.missing = self.merge.missing - missing
         rows, outputs = self.merge.take(), None
         if rows is not None:
             outputs = self._stage.process(rows)

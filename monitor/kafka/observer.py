@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 from monitor.checkpoint.partition import CheckpointObserver
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from monitor.pipeline import PipelineResult
 
 __all__ = ["IgnoringObserver", "WorkerObserver"]
@@ -20,6 +22,9 @@ class WorkerObserver(CheckpointObserver, Protocol):
 
     def chunk_received(self, topic: str, partition: int, records: int) -> None:
         """A chunk arrived."""
+
+    def acknowledged(self, received_ms: Sequence[int]) -> None:
+        """What came of records is acknowledged; the log received them at these times."""
 
     def chunk_processed(self, partition: int, result: PipelineResult, elapsed_s: float) -> None:
         """``process`` gave ``result`` after ``elapsed_s``; its outputs are acknowledged."""
@@ -42,6 +47,9 @@ class WorkerObserver(CheckpointObserver, Protocol):
 
 class IgnoringObserver:
     """Hooks that do nothing."""
+
+    def acknowledged(self, received_ms: Sequence[int]) -> None:
+        """Ignore."""
 
     def assigned(self, partitions: int) -> None:
         """Ignore."""

@@ -11,6 +11,7 @@ from monitor.cloudevents import (
     alert_event,
     decision_event,
     encode_event,
+    finding_event,
     incident_event,
 )
 from monitor.trace_messages import encode_traces
@@ -42,11 +43,18 @@ def finding_messages(
 ) -> list[OutboundMessage]:
     """Alerts keyed by what they are about, decisions by user, incidents by incident id.
 
+    With a topic of findings, alerts go there too, as OCSF has them.
+
     ``source`` is the CloudEvents source. Within a topic the order is the result's.
     """
     messages = [
         _message(names.alerts, alert.key, alert_event(alert, source)) for alert in result.alerts
     ]
+    if names.findings:
+        messages += [
+            _message(names.findings, alert.key, finding_event(alert, source))
+            for alert in result.alerts
+        ]
     messages += [
         _message(names.incidents, update.incident_id, incident_event(update, source))
         for update in result.incidents

@@ -259,7 +259,10 @@ class PartitionTask:
             checkpoints.published()
         moved = False
         for topic, next_offset in result.applied.items():
-            moved |= self._sources[topic].applied(next_offset)
+            source = self._sources[topic]
+            if not suppressing:
+                self._observer.acknowledged(source.received_ms(next_offset))
+            moved |= source.applied(next_offset)
         if bound is not None and not moved:
             await self._require_reachable(bound)
         self._release_held()

@@ -89,6 +89,18 @@ class SourceBuffer:
             self._unapplied.popleft()
         return True
 
+    def received_ms(self, next_offset: int) -> list[int]:
+        """When the log received what is not done and lies below ``next_offset``, -1: unknown."""
+        found: list[int] = []
+        for _, chunk in self._unapplied:
+            columns = chunk.columns
+            start = bisect_left(columns.offsets, self.applied_to or 0)
+            stop = bisect_left(columns.offsets, next_offset)
+            found += columns.timestamps_ms[start:stop]
+            if stop < len(columns.offsets):
+                break
+        return found
+
     def waits_since_s(self) -> float | None:
         """When the oldest chunk that is not done arrived; None if all are done."""
         return self._unapplied[0][0] if self._unapplied else None

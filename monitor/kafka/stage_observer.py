@@ -44,7 +44,7 @@ class StageObserver(IgnoringObserver):
 
     def lag(self, topic: str, partition: int, records: int) -> None:
         """Messages that are not applied yet."""
-        self._metrics.lag(topic, partition, records)
+        self._metrics.lag(topic, partition, records, stage=self._stage)
 
     def checkpoint_written(
         self, partition: int, *, elapsed_s: float, blocks: int, stored_bytes: int

@@ -81,7 +81,10 @@ TopicState: TypeAlias = Literal["created", "exists", "missing", "differs"]
 
 @dataclass(frozen=True, slots=True)
 class TopicNames:
-    """The names of the topics. ``with_prefix`` keeps installations on one broker apart."""
+    """The names of the topics. ``with_prefix`` keeps installations on one broker apart.
+
+    Without a name for ``findings`` alerts are not published as OCSF findings as well.
+    """
 
     generation_events: str = "generation-events"
     sharing_events: str = "sharing-events"
@@ -91,12 +94,14 @@ class TopicNames:
     alerts: str = "alerts"
     decisions: str = "decisions"
     incidents: str = "incidents"
+    findings: str = ""
 
     @classmethod
     def with_prefix(cls, prefix: str) -> TopicNames:
         """The default names, each after ``prefix``."""
         names = cls()
-        return cls(**{field: prefix + getattr(names, field) for field in cls.__slots__})
+        given = {field: getattr(names, field) for field in cls.__slots__}
+        return cls(**{field: prefix + name for field, name in given.items() if name})
 
     @property
     def inputs(self) -> tuple[str, str, str]:
@@ -199,6 +204,8 @@ def declare_topics(
         **{name: (1, _CHECKPOINTS) for name in names.single(group) if name != names.meetings},
         **{names.dead_letters(name): (1, _DEAD_LETTERS) for name in names.internal_and_inputs},
     }
+    if names.findings:
+        by_name[names.findings] = (partitions, _ALERTS)
     exact = {*names.inputs, names.traces, *names.all_checkpoints(group), *names.single(group)}
     durable = {"min.insync.replicas": "2"} if replication_factor >= 3 else {}
     return tuple(

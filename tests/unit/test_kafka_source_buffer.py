@@ -100,3 +100,14 @@ def test_the_origin_of_a_waiting_record_is_known(buffer: SourceBuffer) -> None:
     buffer.applied(10)
     with pytest.raises(KeyError):
         buffer.origin(9)
+
+
+def test_when_the_log_received_what_is_done_next_is_told(buffer: SourceBuffer) -> None:
+    """From where it stands, below the next offset, over several chunks."""
+    buffer.receive(_chunk([5, 6], follows=None, next_offset=9), now_s=1.0)
+    buffer.receive(_chunk([12, 13], follows=9), now_s=2.0)
+    assert buffer.received_ms(13) == [1_005, 1_006, 1_012]
+    buffer.applied(6)
+    assert buffer.received_ms(13) == [1_006, 1_012]
+    buffer.applied(14)
+    assert buffer.received_ms(14) == []

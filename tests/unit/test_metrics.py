@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from detectors.batch import EventBatch
@@ -18,7 +18,10 @@ from detectors.compiled import compile_pack
 from detectors.stages import UserStage
 from monitor.health import Health, PortTakenError, port_is_free, serve_metrics
 from monitor.metrics import Metrics
+from monitor.paging import PagerMetrics
 from monitor.pipeline import PipelineResult
+from monitor.store.store import Written
+from monitor.store_metrics import StoreMetrics
 from tests.support.events import random_events, small_pack
 from tests.support.outputs import TIME_MS, a_decision, an_alert, an_incident
 
@@ -72,6 +75,7 @@ def exercised() -> Metrics:
     metrics.publish_failed(1, OSError("no"))
     metrics.lag("generation-events", 1, 40)
     metrics.held_back("generation-events", 1, 4)
+    metrics.acknowledged([TIME_MS, TIME_MS - 600, -1])
     return metrics
 
 
@@ -94,7 +98,7 @@ def test_a_processed_chunk_is_counted_by_type_rule_and_kind() -> None:
     assert value(metrics, "floodwatch_truncated_meetings_total") == 8
     assert value(metrics, "floodwatch_campaigns_total", state="opened") == 1
     assert value(metrics, "floodwatch_incident_updates_total", state="opened") == 1
-    decided = {"kind": "throttle", "scope": "generation", "made_by": "rule"}
+    decided = {"kind": "throttle", "scope": "generation", "made_by": "rule", "reason": "burst"}
     assert value(metrics, "floodwatch_decisions_total", **decided) == 1
     assert value(metrics, "floodwatch_alert_delay_seconds_sum") == pytest.approx(0.4)
     assert value(metrics, "floodwatch_processing_seconds_count") == 1
@@ -105,11 +109,70 @@ def test_a_processed_chunk_is_counted_by_type_rule_and_kind() -> None:
     assert value(metrics, "floodwatch_build_info", **build) == 1
 
 
+def test_the_delay_of_events_counts_from_the_log_and_leaves_out_what_has_no_time() -> None:
+    """0.4 and 1.0 s; the third record has no time."""
+    metrics = exercised()
+    name = "floodwatch_event_delay_seconds"
+    assert value(metrics, f"{name}_count") == 2
+    assert value(metrics, f"{name}_sum") == pytest.approx(1.4)
+    assert [value(metrics, f"{name}_bucket", le=le) for le in ("0.25", "0.5", "1.0")] == [0, 1, 2]
+
+
+def test_a_partition_stalls_while_records_wait_and_nothing_moves() -> None:
+    clock = Clock()
+    metrics = some_metrics(clock)
+
+    def stalled(partition: str) -> float | None:
+        return value(metrics, "floodwatch_partition_stalled_seconds", partition=partition)
+
+    clock.now_s += 50
+    metrics.lag("generation-events", 1, 40)
+    metrics.lag("traces", 1, 0, stage="shared")
+    clock.now_s += 7
+    assert stalled("1") == 7, "from when records came to wait, not from the start"
+    assert stalled("shared-1") == 0
+    metrics.lag("generation-events", 1, 50)
+    clock.now_s += 1
+    assert stalled("1") == 8
+    metrics.chunk_processed(1, PipelineResult(), 0.1)
+    clock.now_s += 2
+    assert stalled("1") == 2
+    metrics.lag("generation-events", 1, 0)
+    assert stalled("1") == 0
+    metrics.assigned(0)
+    assert stalled("1") is None
+
+
+def test_work_is_unsaved_until_a_checkpoint_covers_it() -> None:
+    clock = Clock()
+    metrics = some_metrics(clock)
+    name = "floodwatch_oldest_unsaved_seconds"
+    clock.now_s += 9
+    assert value(metrics, name) == 0, "nothing was done, so nothing is unsaved"
+    for partition in (0, 1):
+        metrics.chunk_processed(partition, PipelineResult(), 0.1)
+        clock.now_s += 3
+    assert value(metrics, name) == 6
+    metrics.checkpoint_written(0, elapsed_s=0.1, blocks=1, stored_bytes=10)
+    assert value(metrics, name) == 3
+    metrics.checkpoint_written(1, elapsed_s=0.1, blocks=1, stored_bytes=10)
+    assert value(metrics, name) == 0
+
+
 def test_series_of_every_rule_and_type_exist_before_anything_happens() -> None:
     metrics = some_metrics()
     for rule in PACK.pack.rules:
         labels = {"rule": rule.id, "severity": rule.severity, "mode": rule.mode}
         assert value(metrics, "floodwatch_alerts_total", **labels) == 0
+
+
+def test_the_first_dead_letter_is_an_increase() -> None:
+    metrics = some_metrics()
+    metrics.reads(["generation-events"], ["traces"])
+    name = "floodwatch_dead_letters_total"
+    assert value(metrics, name, source="generation-events", reason="empty") == 0
+    assert value(metrics, name, source="generation-events", reason="not_traces") is None
+    assert value(metrics, name, source="traces", reason="not_traces") == 0
 
 
 def test_lag_of_partitions_that_went_elsewhere_is_forgotten() -> None:
@@ -167,10 +230,29 @@ def test_state_is_shown_over_all_partitions_and_evictions_add_up_over_restarts()
     assert value(metrics, "floodwatch_key_rows", **user) == 0
 
 
+def exercised_store() -> CollectorRegistry:
+    """What the store measures, after everything has happened once."""
+    registry = CollectorRegistry()
+    metrics = StoreMetrics(registry, ("alerts",))
+    metrics.lag("alerts", 0, 7)
+    metrics.wrote(Written({"alerts": 3}), 3, 0.02)
+    pager = PagerMetrics(registry)
+    pager.pages(2, 0)
+    pager.paged(2, 1)
+    pager.paging_failed()
+    return registry
+
+
+def families() -> Iterator[Metric]:
+    """Everything that any process serves."""
+    for registry in (exercised().registry, exercised_store()):
+        yield from registry.collect()
+
+
 def test_every_metric_is_documented_with_its_type_and_labels() -> None:
-    """The tables of docs/metrics.md and the registry agree, name by name."""
+    """The tables of docs/metrics.md and the registries agree, name by name."""
     found = {}
-    for family in exercised().registry.collect():
+    for family in families():
         name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
         labels = sorted({label for sample in family.samples for label in sample.labels} - {"le"})
         found[name] = (family.type, labels)
@@ -186,9 +268,9 @@ def test_no_label_can_hold_what_a_user_or_a_producer_chooses() -> None:
     allowed = {
         *("type", "source", "reason", "rule", "severity", "mode", "state", "kind", "scope"),
         *("made_by", "topic", "partition", "key_space", "le", "version", "pack", "pack_version"),
-        *("alone", "feature"),
+        *("alone", "feature", "table"),
     }
-    for family in exercised().registry.collect():
+    for family in families():
         for sample in family.samples:
             assert set(sample.labels) <= allowed, family.name
             assert "user-1" not in sample.labels.values()

@@ -1,0 +1,1 @@
+"""What Grafana and Prometheus show and tell of Floodwatch, as code (``docs/dashboards.md``)."""

@@ -1,0 +1,1 @@
+"""Pictures of the dashboards from real answers, where there is no Grafana."""

@@ -1,0 +1,1 @@
+"""Prometheus' recording and alerting rules, with the cases that test them."""

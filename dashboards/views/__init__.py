@@ -1,0 +1,1 @@
+"""The five dashboards, one a module."""

@@ -1,0 +1,9 @@
+"""A real Prometheus and a real Alertmanager for tests, on the loopback."""
+
+from __future__ import annotations
+
+from tests.prometheus.alertmanager import AlertmanagerServer
+from tests.prometheus.server import PrometheusServer
+from tests.prometheus.spawned import ServerError
+
+__all__ = ["AlertmanagerServer", "PrometheusServer", "ServerError"]

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from monitor.ocsf import OCSF_SCHEMA, detection_finding
+
 if TYPE_CHECKING:
     from detectors.incidents import Alert, Decision, IncidentUpdate
 
@@ -18,18 +20,21 @@ __all__ = [
     "ALERT_TYPE",
     "CONTENT_TYPE",
     "DECISION_TYPE",
+    "FINDING_TYPE",
     "INCIDENT_TYPE",
     "CloudEvent",
     "alert_event",
     "decision_event",
     "decode_event",
     "encode_event",
+    "finding_event",
     "incident_event",
 ]
 
 ALERT_TYPE: Final = "io.floodwatch.alert.v1"
 DECISION_TYPE: Final = "io.floodwatch.decision.v1"
 INCIDENT_TYPE: Final = "io.floodwatch.incident.v1"
+FINDING_TYPE: Final = "io.floodwatch.ocsf.detection_finding.v1"
 CONTENT_TYPE: Final = "application/cloudevents+json; charset=UTF-8"
 
 _SPEC_VERSION: Final = "1.0"
@@ -45,6 +50,7 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
     subject: str
     time: str
     datacontenttype: str = "application/json"
+    dataschema: str | msgspec.UnsetType = msgspec.UNSET
     data: object
 
 
@@ -57,6 +63,19 @@ def alert_event(alert: Alert, source: str) -> CloudEvent:
         subject=alert.key,
         time=rfc3339(alert.time_ms),
         data=alert,
+    )
+
+
+def finding_event(alert: Alert, source: str) -> CloudEvent:
+    """An alert as an OCSF Detection Finding; otherwise like ``alert_event``."""
+    return CloudEvent(
+        id=alert.alert_id,
+        source=source,
+        type=FINDING_TYPE,
+        subject=alert.key,
+        time=rfc3339(alert.time_ms),
+        dataschema=OCSF_SCHEMA,
+        data=detection_finding(alert),
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from monitor.sinks.findings import FindingSink
 from monitor.sinks.ndjson import NdjsonSink
 from monitor.sinks.sink import Sink
 
-__all__ = ["NdjsonSink", "Sink"]
+__all__ = ["FindingSink", "NdjsonSink", "Sink"]

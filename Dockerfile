@@ -1,4 +1,4 @@
-# The image of the worker and of all other commands. Built from the lock, hash by hash.
+# The image of the worker, the store and all other commands. Built from the lock, hash by hash.
 ARG PYTHON=3.12.12-slim-bookworm
 
 FROM python:${PYTHON} AS build
@@ -10,7 +10,9 @@ RUN python -m venv /opt/floodwatch \
     && python -m venv /opt/build \
     && /opt/build/bin/pip install --require-hashes --requirement requirements/build.lock
 COPY pyproject.toml README.md LICENSE ./
+COPY dashboards dashboards
 COPY detectors detectors
+COPY docs/runbooks docs/runbooks
 COPY monitor monitor
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel . \
     && /opt/floodwatch/bin/pip install --no-deps /wheel/floodwatch-*.whl

@@ -28,7 +28,8 @@ from tests.kafka import ExistingBroker, KafkaBroker
 def settings(kafka: KafkaBroker | ExistingBroker, tmp_path: Path) -> Path:
     """A configuration file with the broker and topic names of this test."""
     names = TopicNames.with_prefix(f"t{uuid.uuid4().hex[:8]}-")
-    listed = "\n".join(f"    {field}: {getattr(names, field)}" for field in TopicNames.__slots__)
+    given = ((field, getattr(names, field)) for field in TopicNames.__slots__)
+    listed = "\n".join(f"    {field}: {name}" for field, name in given if name)
     path = tmp_path / "floodwatch.yaml"
     path.write_text(
         f"kafka:\n  brokers: {kafka.bootstrap}\n  group: {names.alerts}-group\n"

@@ -148,9 +148,10 @@ def _take_again(merge: TraceMerge, message: TraceMessage, received_ms: int) -> N
 
 
 def _block_without_rows(merge: TraceMerge) -> StateBlock:
-    waiting, merge._waiting = merge._waiting, []
+    kept = merge._waiting, merge._rows
+    merge._waiting, merge._rows = {}, 0
     block = _BLOCK(merge)
-    merge._waiting = waiting
+    merge._waiting, merge._rows = kept
     return block
 
 

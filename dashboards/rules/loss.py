@@ -127,8 +127,8 @@ _TRACES_MISSING: Final = Alert(
     expr="sum by (job) (increase(floodwatch_missing_traces_total[15m])) > 0",
     audience="page",
     summary="What one stage told the next was lost",
-    description="{{ $value | humanize }} traces or meetings never came in 15 minutes: their numbers "
-    "leave a hole. Users who act together there are not seen.",
+    description="{{ $value | humanize }} traces or meetings never came in 15 minutes: their "
+    "numbers leave a hole. Users who act together there are not seen.",
     dashboard="floodwatch-pipeline",
     topic="missing-traces",
     cases=(

@@ -235,4 +235,4 @@ def _rarity(score: float) -> str:
     days = score / max(1.0 - score, 1e-9)
     if days < 1.0:
         return f"{1 / max(days, 1e-9):.3g} times a day"
-    return f"once in {days:.3g} days" if days < 1e6 else "never"
+    return f"once in {days:.3g} days" if days < 1e6 else "once in a million days"

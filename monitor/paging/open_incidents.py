@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Row, Select, func, select
+from sqlalchemy import Row, Select, case, func, select
 
+from detectors.pack import CAMPAIGN_SPACE, SEVERITIES
 from monitor.store.engine import reading
 from monitor.store.tables import ALERTS, INCIDENTS, SNOOZES, VERDICTS
 
@@ -41,7 +42,10 @@ class OpenIncident:
 def open_incidents(
     engine: Engine, severities: Sequence[Severity], now_ms: int, limit: int
 ) -> tuple[list[OpenIncident], int]:
-    """The first ``limit`` open incidents of these severities, oldest first, and how many there are.
+    """The ``limit`` gravest open incidents of these severities, and how many there are in all.
+
+    Of the same severity campaigns come first, then those that were opened first: what was told
+    stays told.
 
     Left out are those of rules in shadow, those that are snoozed, and those that somebody found to
     be benign.
@@ -75,10 +79,19 @@ def _query(severities: Sequence[Severity], now_ms: int, limit: int) -> Select[An
         ~snoozed.exists(),
         func.coalesce(newest_verdict, "") != _BENIGN,
     )
+    grave = case(
+        {name: number for number, name in enumerate(SEVERITIES)}, value=INCIDENTS.c.severity
+    )
+    alone = case((INCIDENTS.c.key_space == CAMPAIGN_SPACE, 0), else_=1)
+    order = (grave.desc(), alone, INCIDENTS.c.opened_ms, INCIDENTS.c.incident_id)
     chosen = (
-        select(INCIDENTS, func.count().over().label("total"))
+        select(
+            INCIDENTS,
+            func.count().over().label("total"),
+            func.row_number().over(order_by=order).label("place"),
+        )
         .where(*wanted)
-        .order_by(INCIDENTS.c.opened_ms, INCIDENTS.c.incident_id)
+        .order_by(*order)
         .limit(limit)
         .subquery()
     )
@@ -94,7 +107,7 @@ def _query(severities: Sequence[Severity], now_ms: int, limit: int) -> Select[An
     return (
         select(chosen, ALERTS.c.summary, ALERTS.c.record)
         .select_from(chosen.outerjoin(ALERTS, ALERTS.c.alert_id == newest_alert))
-        .order_by(chosen.c.opened_ms, chosen.c.incident_id)
+        .order_by(chosen.c.place)
     )
 
 

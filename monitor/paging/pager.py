@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 _LASTS: Final = 4  # refreshes: as Prometheus does it
 _MOST: Final = 1_000
-"""Incidents that are looked at; beyond that the oldest are, which are the ones people know of."""
+"""Incidents that are looked at, the gravest; those beyond are counted, and nobody is told."""
 
 
 class PagerObserver(Protocol):

@@ -55,7 +55,7 @@ class Page:
 
 
 def pages_of(incidents: Iterable[OpenIncident], links: Links) -> list[Page]:
-    """The pages for all that is open, in the order of their first incidents."""
+    """The pages for all that is open, the gravest first."""
     by_cause: dict[tuple[str, str], list[OpenIncident]] = {}
     members: set[str] = set()
     for incident in incidents:

@@ -17,6 +17,7 @@ import pytest
 from detectors.incidents import Alert, IncidentState, IncidentUpdate, Output
 from detectors.pack import Severity
 from monitor.paging import Alertmanager, AlertmanagerError, Links, Page, Pager
+from monitor.paging.open_incidents import open_incidents
 from monitor.store import Store
 from monitor.store.people import People
 from tests.support.outputs import TIME_MS, an_alert, an_incident
@@ -169,7 +170,7 @@ def test_a_campaign_is_one_page_however_many_rules_and_members_it_has(bench: Ben
     assert bench.look(*second) == [("cmp_1", True)], "the same page says more"
     (again,) = bench.pages()
     assert again.identity == page.identity
-    assert again.annotations["rules"] == "coordinated-group, takeover-group"
+    assert again.annotations["rules"] == "takeover-group, coordinated-group"
     assert again.annotations["incident_severity"] == "critical"
     over = [replace(update, state="closed", findings=9) for _, update in (first, second)]
     assert sorted(bench.look(*over)) == [("cmp_1", False), ("inc_3", True)]
@@ -195,6 +196,22 @@ def test_an_incident_waits_once_for_its_alert(bench: Bench) -> None:
     assert bench.look() == [("inc_1", True)]
     assert bench.look(incident(2, key="b")) == []
     assert bench.look(an_alert(2, key="b")) == [("inc_2", True)]
+
+
+def test_of_too_many_the_gravest_are_told(bench: Bench) -> None:
+    """The rest is counted; of the same severity a campaign goes first, then the oldest."""
+    _, group = campaign(9, "coordinated-group", "high")
+    bench.store.write(
+        [
+            incident(1, opened_ms=TIME_MS - 3),
+            incident(2, opened_ms=TIME_MS - 2),
+            incident(3, severity="critical"),
+            group,
+        ]
+    )
+    found, count = open_incidents(bench.store.engine, ["high", "critical"], bench.now_ms, 3)
+    assert [one.incident_id for one in found] == ["inc_3", "inc_9", "inc_1"]
+    assert count == 4
 
 
 def test_what_nobody_took_is_told_again(bench: Bench) -> None:

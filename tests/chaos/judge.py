@@ -187,6 +187,7 @@ def _judge_published(verdict: Verdict, expected: Mapping[str, Mapping[str, bytes
         "alerts": len(alerts.copies),
         "decisions": len(decisions.copies),
         "incidents": len({name.partition(":")[0] for name in incidents.copies}),
+        "incident_updates": len(incidents.copies),
     }
     store = outcome.journal.path.with_name("store.db")
     store.unlink(missing_ok=True)

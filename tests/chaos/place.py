@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +17,7 @@ from tests.chaos.control import control_command
 from tests.chaos.coordinator import TOPIC
 from tests.chaos.reading import committed_offsets
 from tests.kafka import create_topic
+from tests.support.topics import topic_lines
 
 __all__ = ["PARTITIONS", "Place"]
 
@@ -71,13 +72,11 @@ class Place:
 
     def configure(self, merge_wait_ms: int) -> None:
         """Write the settings that workers read when they start."""
-        topics = "\n".join(
-            f"    {f.name}: {getattr(self.names, f.name)}" for f in fields(self.names)
-        )
         self._settings.write_text(
             f"kafka:\n  brokers: {self.bootstrap}\n  group: {self.group}\n"
             f"  merge_wait_ms: {merge_wait_ms}\n"
-            f"  checkpoint_interval_s: {_CHECKPOINT_INTERVAL_S}\n  topics:\n{topics}\n"
+            f"  checkpoint_interval_s: {_CHECKPOINT_INTERVAL_S}\n"
+            f"  topics:\n{topic_lines(self.names)}\n"
             "metrics: {enabled: false}\n",
             encoding="utf-8",
         )

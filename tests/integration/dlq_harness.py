@@ -26,6 +26,7 @@ from monitor.kafka.redrive import BATCH_LETTERS, Redriver
 from monitor.kafka.topics import TopicNames, TopicSpec, create_topics
 from monitor.wire import Reason
 from tests.support.letters import event_bytes, letter_message
+from tests.support.topics import topic_lines
 
 __all__ = ["PARTITIONS", "Place", "killed_redrive"]
 
@@ -161,7 +162,7 @@ def write_settings(bootstrap: str, names: TopicNames, folder: Path) -> Path:
     pack.mkdir()
     for name, text in PACK.items():
         (pack / name).write_text(text, "utf-8")
-    listed = "\n".join(f"    {field}: {getattr(names, field)}" for field in TopicNames.__slots__)
+    listed = topic_lines(names)
     path = folder / "floodwatch.yaml"
     path.write_text(f"pack: {pack}\nkafka:\n  brokers: {bootstrap}\n  topics:\n{listed}\n", "utf-8")
     return path

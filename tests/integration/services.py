@@ -17,6 +17,7 @@ import yaml
 from monitor.config import Settings
 from tests.integration.kafka_harness import Installation, wait_until
 from tests.kafka.ports import free_port
+from tests.support.topics import topic_settings
 
 __all__ = ["Service", "write_settings"]
 
@@ -29,11 +30,7 @@ def write_settings(place: Installation, folder: Path, **sections: dict[str, Any]
         "kafka": {
             "brokers": place.bootstrap,
             "group": place.group,
-            "topics": {
-                name: getattr(place.names, name)
-                for name in place.names.__slots__
-                if getattr(place.names, name)
-            },
+            "topics": topic_settings(place.names),
             "checkpoint_interval_s": 1.0,
         },
         **sections,

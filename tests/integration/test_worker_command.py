@@ -22,14 +22,14 @@ from monitor.simulator.kafka_output import write_kafka
 from monitor.simulator.scenario import load_scenario
 from tests.integration.kafka_harness import Installation, wait_until
 from tests.kafka import ExistingBroker, KafkaBroker
+from tests.support.topics import topic_lines
 
 
 @pytest.fixture
 def settings(kafka: KafkaBroker | ExistingBroker, tmp_path: Path) -> Path:
     """A configuration file with the broker and topic names of this test."""
     names = TopicNames.with_prefix(f"t{uuid.uuid4().hex[:8]}-")
-    given = ((field, getattr(names, field)) for field in TopicNames.__slots__)
-    listed = "\n".join(f"    {field}: {name}" for field, name in given if name)
+    listed = topic_lines(names)
     path = tmp_path / "floodwatch.yaml"
     path.write_text(
         f"kafka:\n  brokers: {kafka.bootstrap}\n  group: {names.alerts}-group\n"

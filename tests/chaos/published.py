@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ import msgspec
 
 from detectors.incidents import Alert, Decision, IncidentUpdate, Output
 from monitor.cloudevents import ALERT_TYPE, DECISION_TYPE, INCIDENT_TYPE
+from monitor.packs import load_pack
 from monitor.store import Store
 from tests.chaos.reading import read_topic
 
@@ -35,7 +37,6 @@ _OUTPUTS: dict[str, type[Alert | Decision | IncidentUpdate]] = {
 
 
 _SPACES_OF_USERS: Final = ("user", "rule", "table", "model")
-_DECIDED_LATER: Final = ("rule:coordinated-group",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +77,15 @@ def message_id(value: bytes) -> str:
 def _of_users(value: bytes) -> bool:
     """Whether it is of the stage of users: what the others say depends on the log of traces."""
     data = msgspec.json.decode(value, type=_Message).data
-    if data.get("reason") in _DECIDED_LATER:
+    if data.get("reason") in _decided_later():
         return False
     return data.get("key_space", "user") in _SPACES_OF_USERS
+
+
+@cache
+def _decided_later() -> frozenset[str]:
+    """The reasons of decisions that later stages make."""
+    return frozenset(f"rule:{rule.id}" for rule in load_pack("default").rules if rule.key != "user")
 
 
 def read_published(bootstrap: str, topic: str, partitions: int) -> Published:

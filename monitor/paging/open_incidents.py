@@ -34,7 +34,6 @@ class OpenIncident:
     key_space: str
     key: str
     opened_ms: int
-    alerts: int
     summary: str
     record: dict[str, Any]
 
@@ -120,7 +119,6 @@ def _incident(row: Row[Any]) -> OpenIncident:
         row.key_space,
         row.key,
         row.opened_ms,
-        row.alerts,
         row.summary or row.title,
         row.record or {},
     )

@@ -10,6 +10,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -28,7 +29,7 @@ class ServerError(Exception):
     """The server did not do what it was told; the message ends with its last log lines."""
 
 
-class SpawnedServer:
+class SpawnedServer(ABC):
     """One of Prometheus' servers on a free port of the loopback, in a folder of its own.
 
     Use as a context manager or call ``close``. A subclass says how it is called.
@@ -48,9 +49,9 @@ class SpawnedServer:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    @abstractmethod
     def arguments(self) -> list[str]:
         """What it is called with."""
-        raise NotImplementedError
 
     def start(self) -> None:
         """Start, and wait until it is ready. Raises ServerError where it is not in time."""

@@ -241,6 +241,8 @@ def test_the_loop_goes_on_whatever_fails(bench: Bench) -> None:
     finally:
         stop.set()
         thread.join(10)
+    assert not thread.is_alive()
+    assert bench.receiver.told
 
 
 def handler_of(posted: list[Any], code: int) -> type[BaseHTTPRequestHandler]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import random
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -267,6 +269,19 @@ def test_two_that_migrate_at_once_wait_for_each_other(store_url: str) -> None:
     assert sorted(map(str, found)) == ["0", "1", "2", "3"]
     with closing(Store(store_url)) as store:
         assert store.counts()["alerts"] == 4
+
+
+def test_a_new_file_may_be_opened_by_many_at_the_same_moment(tmp_path: Path) -> None:
+    # Without a second try one connection in a hundred is refused here.
+    def opened(number: int) -> str:
+        engine = open_engine(f"sqlite:///{tmp_path / str(number // 6)}.db")
+        with reading(engine) as connection:
+            mode: str = connection.execute(text("PRAGMA journal_mode")).scalar_one()
+        engine.dispose()
+        return mode
+
+    with ThreadPoolExecutor(6) as pool:
+        assert set(pool.map(opened, range(1_800))) == {"wal"}
 
 
 def test_tables_of_a_newer_version_are_refused(store_url: str) -> None:

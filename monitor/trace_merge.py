@@ -4,8 +4,10 @@ Sources are merged by ``order_ms``, each source's running maximum of event times
 does not depend on who was faster. A trace waits until every source has come further than it. A
 source that said it is idle, or of which nothing was heard yet, is waited for as well, but not
 longer than ``HOLD_MS`` by the clock of the log: after a pause all sources wake up, one before the
-other. When all are idle, nothing waits. What a source says again after a crash is dropped trace by
-trace; a stretch that never came is noticed.
+other. When all are idle, nothing waits that is as young as that: others would have something as
+young only now. What is older is from a backlog, of which others may have their part still to read.
+What a source says again after a crash is dropped trace by trace; a stretch that never came is
+noticed.
 """
 
 from __future__ import annotations
@@ -263,8 +265,16 @@ class TraceMerge:
             return _FAR_MS, _FAR_MS
         busy = [source.newest_ms for source in self._sources.values() if not source.idle]
         unheard = len(self._sources) < self._of
-        waits = unheard or 0 < len(busy) < len(self._sources)
+        some_idle = len(busy) < len(self._sources)
+        waits = unheard or (some_idle and (bool(busy) or self._behind()))
         return min(busy, default=_FAR_MS), self._now_ms - HOLD_MS if waits else _FAR_MS
+
+    def _behind(self) -> bool:
+        """Whether what waits is from a backlog, old when the log received it, and others exist."""
+        if self._of < 2:
+            return False
+        first = (pieces[0] for pieces in self._waiting.values() if pieces)
+        return any(piece.received_ms - int(piece.order_ms[piece.out]) > HOLD_MS for piece in first)
 
 
 def _column(frame: pl.DataFrame, name: str, dtype: pl.DataType) -> pl.Expr:

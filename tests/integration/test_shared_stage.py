@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -107,14 +107,17 @@ class Place:
             yield state
             assert state.failure is None, state.failure
 
+    def wait_until_taken(self) -> None:
+        """Until every event is in the state; its traces may be on their way."""
+        taken = self._taken()
+        wait_until(taken, "all events are applied", deadline_s=120)
+
     def wait_until_done(self) -> None:
         """Until every event and every trace is in the state, and nothing waits."""
-        inputs = [record for topic in self.installation.names.inputs for record in self.read(topic)]
-        ends = Counter((record.topic, record.partition) for record in inputs)
+        taken = self._taken()
 
         def done() -> bool:
-            committed = self.installation.committed()
-            if any(committed.get(tp) != end for tp, end in ends.items()):
+            if not taken():
                 return False
             idle = all(pipeline.merge.waiting == 0 for pipeline in self.pipelines.values())
             names = self.installation.names
@@ -124,6 +127,16 @@ class Place:
             )
 
         wait_until(done, "all events and traces are applied", deadline_s=120)
+
+    def _taken(self) -> Callable[[], bool]:
+        inputs = [record for topic in self.installation.names.inputs for record in self.read(topic)]
+        ends = Counter((record.topic, record.partition) for record in inputs)
+
+        def taken() -> bool:
+            committed = self.installation.committed()
+            return all(committed.get(tp) == end for tp, end in ends.items())
+
+        return taken
 
     def _applied(self, stage: str, topic: str) -> bool:
         rows = Counter((record.topic, record.partition) for record in self.read(topic))
@@ -151,7 +164,7 @@ def test_three_stages_and_four_partitions_give_what_one_process_gives(place: Pla
     half = len(events) // 2
     write_kafka(iter([events[:half]]), [place.installation.bootstrap], names.inputs)
     with place.working():
-        place.wait_until_done()
+        place.wait_until_taken()
     with place.working() as one, place.working() as other:
         one.wait_ready()
         other.wait_ready()

@@ -189,11 +189,11 @@ def test_a_source_that_is_idle_is_waited_for_so_long_and_no_longer() -> None:
     """By the clock of the log: when all wake up after a pause, one is the first."""
     merge = TraceMerge(SCHEMA, SPACES)
     first, second, third = (message(0, [2, 5, 8], at, at + 1, 2) for at in range(3))
-    assert merged(merge, [idle(1, [], 2), first, second], 1_000) == []
-    assert merged(merge, [message(1, [1], 0, 1, 2)], 1_000 + HOLD_MS - 1) == []
-    assert merged(merge, [idle(1, [1], 2)], 1_000 + HOLD_MS - 1) == []
-    assert merged(merge, [third], 1_000 + HOLD_MS) == ["0:0", "0:1"]
-    assert merged(merge, [idle(0, [2, 5, 8], 2)], 1_000 + HOLD_MS) == ["1:0", "0:2"]
+    assert merged(merge, [idle(1, [], 2), first, second], 0) == []
+    assert merged(merge, [message(1, [1], 0, 1, 2)], HOLD_MS - 1) == []
+    assert merged(merge, [idle(1, [1], 2)], HOLD_MS - 1) == []
+    assert merged(merge, [third], HOLD_MS) == ["0:0", "0:1"]
+    assert merged(merge, [idle(0, [2, 5, 8], 2)], HOLD_MS) == ["1:0", "0:2"]
 
 
 def test_a_source_of_which_nothing_was_heard_is_waited_for_as_well() -> None:
@@ -215,6 +215,25 @@ def test_all_idle_leaves_nothing_waiting() -> None:
     assert not merge.idle
     assert merged(merge, [idle(n, log, 2) for n, log in enumerate(logs)]) == ["0:1", "1:0"]
     assert merge.idle
+
+
+def test_a_backlog_waits_for_the_part_of_a_source_that_is_still_idle() -> None:
+    """After an outage one partition may be through with its hour before the other begins."""
+    merge = TraceMerge(SCHEMA, SPACES)
+    now_ms = 1_000 + HOLD_MS
+    assert merged(merge, [idle(n, [], 2) for n in range(2)], now_ms) == []
+    assert merged(merge, [message(0, [2, 5], 0, 2, 2), idle(0, [2, 5], 2)], now_ms) == []
+    assert merged(merge, [message(1, [3, 9], 0, 2, 2)], now_ms + HOLD_MS - 1) == []
+    assert not merge.idle
+    assert merged(merge, [idle(1, [3, 9], 2)], now_ms + HOLD_MS) == ["0:0", "0:1"]
+    assert merged(merge, [idle(0, [2, 5], 2)], now_ms + 2 * HOLD_MS) == ["1:0", "1:1"]
+
+
+def test_a_source_alone_waits_for_nobody() -> None:
+    """However old what it says is."""
+    merge = TraceMerge(SCHEMA, SPACES)
+    assert merged(merge, [message(0, [2, 5], 0, 2, 1)], 2 * HOLD_MS) == ["0:0"]
+    assert merged(merge, [idle(0, [2, 5], 1)], 2 * HOLD_MS) == ["0:1"]
 
 
 def test_nothing_from_before_how_far_it_has_come_is_given_out_later() -> None:

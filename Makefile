@@ -12,6 +12,8 @@ RUN := $(VENV)/bin/python -m
 MINUTES ?=
 # More for pytest: make test PYTEST="-k limits -x"
 PYTEST ?=
+# So many files of tests run at a time, each of these with servers of its own; 0: one process.
+JOBS ?= 2
 # More for the benchmark: make bench BENCH=--quick
 BENCH ?=
 # More for chaos: make chaos CHAOS="--short --seed 7"
@@ -32,8 +34,8 @@ lock: setup ## Resolve the lock files anew; UPGRADE=1 takes the newest versions
 demo: setup ## Watch misuse being found in a simulated stream; MINUTES=1 ends by itself
 	@$(VENV)/bin/floodwatch demo $(if $(MINUTES),--minutes $(MINUTES))
 
-test: check ## Check, then run all tests; PYTEST="-k word" passes options on
-	$(RUN) pytest $(PYTEST)
+test: check ## Check, then run all tests, JOBS=2 files at a time; PYTEST="-k word" passes options on
+	$(RUN) pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 check: setup ## Format, lint, types, import contracts
 	$(RUN) ruff format --check .

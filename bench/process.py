@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from bench.errors import BenchError
-from tests.kafka.process import die_with_parent
+from tests.servers import die_with_parent
 
 __all__ = ["REPOSITORY", "cpu_seconds", "failure", "launch"]
 

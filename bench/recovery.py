@@ -24,7 +24,7 @@ from bench.process import failure, launch
 from bench.worker import scrape, stop
 from monitor.kafka.topics import TopicNames, create_topics, declare_topics
 from tests.kafka import KafkaBroker
-from tests.kafka.ports import free_port
+from tests.servers import free_port
 
 __all__ = ["measure_recovery"]
 

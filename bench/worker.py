@@ -26,7 +26,7 @@ from bench.process import cpu_seconds, failure, launch
 from bench.task import Measurement, Task
 from monitor.kafka.topics import TopicNames, create_topics, declare_topics
 from monitor.models.registry import Registry
-from tests.kafka.ports import free_port
+from tests.servers import free_port
 
 __all__ = [
     "measure_users_only",

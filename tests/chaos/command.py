@@ -32,8 +32,9 @@ from tests.chaos.plan import Section, full_plan, short_plan
 from tests.chaos.report import Reporter, print_figures
 from tests.chaos.section import run_section
 from tests.chaos.simulating import simulating
-from tests.kafka import BrokerError, KafkaBroker
+from tests.kafka import KafkaBroker
 from tests.kafka.jars import JarsError
+from tests.servers import ServerError
 
 __all__ = ["main", "run_sections"]
 
@@ -73,7 +74,7 @@ def main() -> int:
             if simulated is not None:
                 reporter.step("waiting for the simulation")
                 figures |= simulated()
-    except (ChaosError, BrokerError, JarsError) as error:
+    except (ChaosError, ServerError, JarsError) as error:
         _plainly(console, f"{error}\nSeed {options.seed}; what happened is in {_FOLDER}")
         return 1
     except KeyboardInterrupt:

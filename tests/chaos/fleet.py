@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from tests.chaos.errors import ChaosError
-from tests.kafka.process import die_with_parent
+from tests.servers import die_with_parent
 
 __all__ = ["Ending", "Fleet"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.chaos.errors import ChaosError
-from tests.kafka.process import die_with_parent
+from tests.servers import die_with_parent
 
 __all__ = ["simulating"]
 

@@ -16,7 +16,7 @@ import yaml
 
 from monitor.config import Settings
 from tests.integration.kafka_harness import Installation, wait_until
-from tests.kafka.ports import free_port
+from tests.servers import free_port
 from tests.support.topics import topic_settings
 
 __all__ = ["Service", "write_settings"]

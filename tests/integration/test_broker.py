@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from tests.kafka import BrokerError, ExistingBroker, KafkaBroker, create_topic
+from tests.kafka import ExistingBroker, KafkaBroker, create_topic
+from tests.servers import ServerError
 
 _DEADLINE_S = 30
 _MESSAGES = [f"message {number}".encode() for number in range(500)]
@@ -59,11 +60,11 @@ def test_stop_and_start_keep_the_data(own_kafka: KafkaBroker) -> None:
 def test_a_failed_start_says_why(own_kafka: KafkaBroker, tmp_path: Path) -> None:
     """A port that is taken, and a configuration that Kafka refuses, are errors with the cause."""
     port = int(own_kafka.bootstrap.rpartition(":")[2])
-    with pytest.raises(BrokerError, match=f"port {port} is taken"):
+    with pytest.raises(ServerError, match=f"port {port} is taken"):
         KafkaBroker(folder=tmp_path, port=port).start()
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "meta.properties").write_text("version=99\n")
-    with pytest.raises(BrokerError, match=r"(?s)ended while starting.*version"):
+    with pytest.raises(ServerError, match=r"(?s)ended while starting.*version"):
         KafkaBroker(folder=tmp_path).start()
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.kafka.broker import BrokerError, ExistingBroker, KafkaBroker
+from tests.kafka.broker import ExistingBroker, KafkaBroker
 from tests.kafka.jars import JarsError
 from tests.kafka.topics import create_topic
 
-__all__ = ["BrokerError", "ExistingBroker", "JarsError", "KafkaBroker", "create_topic"]
+__all__ = ["ExistingBroker", "JarsError", "KafkaBroker", "create_topic"]

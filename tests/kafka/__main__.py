@@ -7,8 +7,9 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.kafka.broker import BrokerError, KafkaBroker
+from tests.kafka.broker import KafkaBroker
 from tests.kafka.jars import JarsError
+from tests.servers import ServerError
 
 
 def main() -> int:
@@ -29,7 +30,7 @@ def main() -> int:
             broker.wait()
     except KeyboardInterrupt:
         return 0
-    except (BrokerError, JarsError) as error:
+    except (ServerError, JarsError) as error:
         print(error, file=sys.stderr)
     return 1
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.postgres.server import PostgresError, PostgresServer, binaries
+from tests.postgres.server import PostgresServer, binaries
 
-__all__ = ["PostgresError", "PostgresServer", "binaries"]
+__all__ = ["PostgresServer", "binaries"]

@@ -4,6 +4,5 @@ from __future__ import annotations
 
 from tests.prometheus.alertmanager import AlertmanagerServer
 from tests.prometheus.server import PrometheusServer
-from tests.prometheus.spawned import ServerError
 
-__all__ = ["AlertmanagerServer", "PrometheusServer", "ServerError"]
+__all__ = ["AlertmanagerServer", "PrometheusServer"]

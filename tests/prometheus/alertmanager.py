@@ -6,23 +6,25 @@ from typing import Any
 
 import yaml
 
-from tests.prometheus.spawned import SpawnedServer
+from tests.prometheus.http import HttpServer
 
 __all__ = ["AlertmanagerServer"]
 
 
-class AlertmanagerServer(SpawnedServer):
+class AlertmanagerServer(HttpServer):
     """Runs ``configuration`` (a document of alertmanager.yml), alone: no cluster."""
 
+    name = "prometheus-alertmanager"
+
     def __init__(self, configuration: dict[str, Any]) -> None:
-        super().__init__("prometheus-alertmanager")
+        super().__init__()
         self._configuration = self.folder / "alertmanager.yml"
         self._configuration.write_text(yaml.safe_dump(configuration), encoding="utf-8")
 
-    @property
-    def arguments(self) -> list[str]:
+    def command(self) -> list[str]:
         """What it is called with."""
         return [
+            self.name,
             f"--config.file={self._configuration}",
             f"--storage.path={self.folder / 'data'}",
             f"--web.listen-address=127.0.0.1:{self.port}",

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import yaml
 
-from tests.prometheus.spawned import SpawnedServer
+from tests.prometheus.http import HttpServer
 
 __all__ = ["PROVISIONED", "SCRAPE_S", "PrometheusServer"]
 
@@ -20,17 +20,19 @@ PROVISIONED: Final = Path(__file__).parents[2] / "dashboards"
 SCRAPE_S: Final = 1.0
 
 
-class PrometheusServer(SpawnedServer):
+class PrometheusServer(HttpServer):
     """Runs the provisioned configuration; only addresses and intervals are other ones.
 
     ``targets`` maps jobs of prometheus.yml to the ``host:port`` of this test; jobs without are
     left out. ``alertmanagers`` are ``host:port`` too.
     """
 
+    name = "prometheus"
+
     def __init__(
         self, targets: Mapping[str, Sequence[str]], alertmanagers: Sequence[str] = ()
     ) -> None:
-        super().__init__("prometheus")
+        super().__init__()
         path = PROVISIONED / "prometheus" / "prometheus.yml"
         document: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
         every = f"{SCRAPE_S * 1_000:.0f}ms"
@@ -49,10 +51,10 @@ class PrometheusServer(SpawnedServer):
         self._configuration = self.folder / "prometheus.yml"
         self._configuration.write_text(yaml.safe_dump(document), encoding="utf-8")
 
-    @property
-    def arguments(self) -> list[str]:
+    def command(self) -> list[str]:
         """What it is called with."""
         return [
+            self.name,
             f"--config.file={self._configuration}",
             f"--storage.tsdb.path={self.folder / 'data'}",
             f"--web.listen-address=127.0.0.1:{self.port}",

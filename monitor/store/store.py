@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Engine, Table, delete, func, select, tuple_
 
@@ -27,12 +27,10 @@ from monitor.store.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from detectors.incidents import Output
     from monitor.wire import DeadLetter
 
-__all__ = ["Rejected", "SnoozeKey", "Store", "Written", "wall_clock_ms"]
+__all__ = ["Rejected", "Store", "Written", "wall_clock_ms"]
 
 _TABLES: Final[dict[EntryKind, tuple[Table, ...]]] = {
     "alert": (ALERTS,),
@@ -46,14 +44,6 @@ _PRUNED_AT_ONCE: Final = 10_000
 def wall_clock_ms() -> int:
     """Milliseconds since the Unix epoch."""
     return time.time_ns() // 1_000_000
-
-
-class SnoozeKey(NamedTuple):
-    """What is snoozed: incidents of a rule about a key."""
-
-    rule_id: str
-    key_space: str
-    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,17 +144,6 @@ class Store:
             return {
                 table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
                 for table in OUTPUT_TABLES
-            }
-
-    def snoozed(self) -> Mapping[SnoozeKey, int]:
-        """What wakes nobody now, and until when (ms)."""
-        query = select(
-            SNOOZES.c.rule_id, SNOOZES.c.key_space, SNOOZES.c.key, SNOOZES.c.until_ms
-        ).where(SNOOZES.c.until_ms > self._now_ms())
-        with reading(self.engine) as connection:
-            return {
-                SnoozeKey(rule_id, key_space, key): until_ms
-                for rule_id, key_space, key, until_ms in connection.execute(query)
             }
 
     def prune(self, before_ms: int) -> dict[str, int]:

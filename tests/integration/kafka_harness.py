@@ -7,7 +7,7 @@ import gc
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,31 +22,20 @@ from monitor.kafka.settings import WorkerSettings
 from monitor.kafka.topics import TopicNames, create_topics, declare_topics
 from monitor.kafka.worker import Worker
 from monitor.kafka.workers import Workers
+from tests.support.waiting import DEADLINE_S, wait_until
 
 __all__ = [
-    "DEADLINE_S",
     "IGNORE_SOCKETS",
     "Installation",
     "RunningWorker",
     "running",
-    "wait_until",
 ]
 
-DEADLINE_S: Final = 60.0
-_POLL_S: Final = 0.02
 
 IGNORE_SOCKETS: Final = pytest.mark.filterwarnings(
     "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
 )
 """For tests in which kafka-python meets a broker that is not there: it does not close sockets."""
-
-
-def wait_until(condition: Callable[[], bool], what: str, *, deadline_s: float = DEADLINE_S) -> None:
-    """Return once ``condition`` holds; fail with ``what`` when it has not within the deadline."""
-    end_s = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < end_s, f"not within {deadline_s:g} s: {what}"
-        time.sleep(_POLL_S)
 
 
 @dataclass(frozen=True, slots=True)

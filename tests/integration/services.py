@@ -15,9 +15,10 @@ from typing import Any, Final, Self
 import yaml
 
 from monitor.config import Settings
-from tests.integration.kafka_harness import Installation, wait_until
+from tests.integration.kafka_harness import Installation
 from tests.servers import free_port
 from tests.support.topics import topic_settings
+from tests.support.waiting import wait_until
 
 __all__ = ["Service", "write_settings"]
 

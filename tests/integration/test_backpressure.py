@@ -29,9 +29,10 @@ from monitor.kafka.worker import Worker
 from monitor.pipeline import PartitionPipeline, PipelineResult, warm_up
 from monitor.runner import Runner
 from monitor.simulator.wire_json import to_wire_json
-from tests.integration.kafka_harness import IGNORE_SOCKETS, Installation, running, wait_until
+from tests.integration.kafka_harness import IGNORE_SOCKETS, Installation, running
 from tests.kafka import ExistingBroker, KafkaBroker
 from tests.support.events import random_events, small_pack
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from faust.types import RecordMetadata

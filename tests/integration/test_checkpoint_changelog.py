@@ -25,9 +25,10 @@ from monitor.simulator.kafka_output import write_kafka
 from tests.chaos.final_state import FinalState, read_final_state
 from tests.chaos.place import Place
 from tests.chaos.reading import read_partition
-from tests.integration.kafka_harness import IGNORE_SOCKETS, Installation, running, wait_until
+from tests.integration.kafka_harness import IGNORE_SOCKETS, Installation, running
 from tests.kafka import ExistingBroker, KafkaBroker
 from tests.support.events import START_MS, complete, random_events, small_pack
+from tests.support.waiting import wait_until
 
 pytestmark = IGNORE_SOCKETS
 

@@ -31,7 +31,7 @@ from monitor.models.registry import Registry
 from monitor.simulator.engine import DEFAULT_START_MS, simulate
 from monitor.simulator.kafka_output import write_kafka
 from monitor.simulator.scenario import load_scenario
-from tests.integration.kafka_harness import Installation, wait_until
+from tests.integration.kafka_harness import Installation
 from tests.integration.services import Service, write_settings
 from tests.kafka import ExistingBroker, KafkaBroker
 from tests.postgres import PostgresServer
@@ -39,6 +39,7 @@ from tests.prometheus import AlertmanagerServer, PrometheusServer
 from tests.prometheus.server import SCRAPE_S
 from tests.support.components import require
 from tests.support.dashboards import Target, metric_names, targets
+from tests.support.waiting import wait_until
 
 DEMO_MODEL: Final = Path(__file__).parents[2] / "monitor" / "demo" / "model"
 SLICES: Final = 4

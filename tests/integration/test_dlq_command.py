@@ -16,9 +16,9 @@ from monitor.kafka.outbound import OutboundMessage
 from monitor.kafka.redrive_ledger import LEDGER_SUFFIX
 from monitor.kafka.topics import TopicNames
 from tests.integration.dlq_harness import Place, write_settings
-from tests.integration.kafka_harness import wait_until
 from tests.kafka import ExistingBroker, KafkaBroker
 from tests.support.letters import event_bytes, letter_message
+from tests.support.waiting import wait_until
 
 Capture = pytest.CaptureFixture[str]
 

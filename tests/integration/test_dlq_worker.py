@@ -16,9 +16,10 @@ from monitor.kafka.worker import Worker
 from monitor.packs import load_pack
 from monitor.pipeline import PartitionPipeline, PipelineResult, warm_up
 from tests.integration.dlq_harness import PARTITIONS, Place, killed_redrive, write_settings
-from tests.integration.kafka_harness import Installation, running, wait_until
+from tests.integration.kafka_harness import Installation, running
 from tests.kafka import ExistingBroker, KafkaBroker
 from tests.support.letters import event_bytes, letter_message
+from tests.support.waiting import wait_until
 
 GOOD = 50
 BAD = 20

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from monitor.cloudevents import decode_event
-from tests.integration.kafka_harness import IGNORE_SOCKETS, Installation, wait_until
+from tests.integration.kafka_harness import IGNORE_SOCKETS, Installation
 from tests.kafka import ExistingBroker, KafkaBroker
+from tests.support.waiting import wait_until
 
 pytestmark = IGNORE_SOCKETS
 

@@ -11,8 +11,9 @@ from aiokafka import AIOKafkaProducer
 from monitor.kafka.worker import Worker
 from monitor.pipeline import RecordChunk
 from tests.integration.kafka_echo import EchoPipeline
-from tests.integration.kafka_harness import IGNORE_SOCKETS, Installation, running, wait_until
+from tests.integration.kafka_harness import IGNORE_SOCKETS, Installation, running
 from tests.kafka import ExistingBroker, KafkaBroker
+from tests.support.waiting import wait_until
 
 pytestmark = IGNORE_SOCKETS
 

@@ -15,8 +15,9 @@ from monitor.kafka.topics import TopicNames
 from monitor.kafka.worker import Worker
 from monitor.pipeline import PipelineResult
 from tests.integration.kafka_echo import EchoPipeline
-from tests.integration.kafka_harness import IGNORE_SOCKETS, Installation, running, wait_until
+from tests.integration.kafka_harness import IGNORE_SOCKETS, Installation, running
 from tests.kafka import ExistingBroker, KafkaBroker
+from tests.support.waiting import wait_until
 
 pytestmark = IGNORE_SOCKETS
 

@@ -30,16 +30,11 @@ from monitor.kafka.worker import Worker
 from monitor.pipeline import PartitionPipeline, PipelineResult, RecordChunk, warm_up
 from monitor.simulator.kafka_output import write_kafka
 from tests.chaos.reading import committed_offsets
-from tests.integration.kafka_harness import (
-    IGNORE_SOCKETS,
-    Installation,
-    RunningWorker,
-    running,
-    wait_until,
-)
+from tests.integration.kafka_harness import IGNORE_SOCKETS, Installation, RunningWorker, running
 from tests.kafka import ExistingBroker, KafkaBroker
 from tests.support.events import START_MS, complete, small_pack
 from tests.support.models import split_model
+from tests.support.waiting import wait_until
 
 pytestmark = IGNORE_SOCKETS
 

@@ -23,9 +23,10 @@ from monitor.kafka.worker import Worker
 from monitor.pipeline import PartitionPipeline, warm_up
 from monitor.simulator.kafka_output import write_kafka
 from tests.chaos.reading import committed_offsets, read_partition
-from tests.integration.kafka_harness import IGNORE_SOCKETS, Installation, running, wait_until
+from tests.integration.kafka_harness import IGNORE_SOCKETS, Installation, running
 from tests.kafka import ExistingBroker, KafkaBroker
 from tests.support.events import complete
+from tests.support.waiting import wait_until
 
 pytestmark = IGNORE_SOCKETS
 

@@ -23,13 +23,14 @@ import yaml
 from monitor.simulator.engine import simulate
 from monitor.simulator.kafka_output import write_kafka
 from monitor.simulator.scenario import Scenario
-from tests.integration.kafka_harness import Installation, wait_until
+from tests.integration.kafka_harness import Installation
 from tests.integration.services import Service, write_settings
 from tests.kafka import ExistingBroker, KafkaBroker
 from tests.postgres import PostgresServer
 from tests.prometheus import AlertmanagerServer, PrometheusServer
 from tests.prometheus.server import PROVISIONED
 from tests.support.components import require
+from tests.support.waiting import wait_until
 
 _MINUTES: Final = 75
 _ATTACK_AT_S: Final = 1_200

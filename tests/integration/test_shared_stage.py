@@ -25,8 +25,9 @@ from monitor.runner import Runner
 from monitor.shared_pipeline import GroupPipeline, RowPipeline, SharedPipeline
 from monitor.simulator import load_scenario, simulate
 from monitor.simulator.kafka_output import write_kafka
-from tests.integration.kafka_harness import Installation, RunningWorker, running, wait_until
+from tests.integration.kafka_harness import Installation, RunningWorker, running
 from tests.kafka import ExistingBroker, KafkaBroker
+from tests.support.waiting import wait_until
 
 PARTITIONS: Final = 4
 _RULES: Final = (

@@ -25,11 +25,12 @@ from monitor.pipeline import Counts, PartitionPipeline, PipelineResult, warm_up
 from monitor.runner import Runner
 from monitor.simulator import Simulation, load_scenario, simulate
 from monitor.simulator.kafka_output import write_kafka
-from tests.integration.kafka_harness import Installation, running, wait_until
+from tests.integration.kafka_harness import Installation, running
 from tests.kafka import ExistingBroker, KafkaBroker
 from tests.support.attacks import SEEN_BY_ONE_USER
 from tests.support.azure import AZURE_TRACES, azure_events
 from tests.support.malformed import malformed_records
+from tests.support.waiting import wait_until
 
 PARTITIONS = 4
 MALFORMED = 10_000

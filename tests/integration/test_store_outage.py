@@ -16,10 +16,10 @@ from monitor.store.engine import open_engine, reading
 from monitor.store.spool import Spool
 from monitor.store.writer import StoreWriter, WriterLimits
 from monitor.store_metrics import StoreMetrics
-from tests.integration.kafka_harness import wait_until
 from tests.postgres import PostgresServer
 from tests.postgres.server import PASSWORD
 from tests.support.outputs import a_decision, an_alert, an_incident
+from tests.support.waiting import wait_until
 
 _AWAY_S = 60.0 if os.environ.get("FLOODWATCH_LONG") else 1.5
 

@@ -26,12 +26,13 @@ from monitor.kafka.topics import TopicNames
 from monitor.store.store import Store
 from monitor.store.tables import ALERTS
 from monitor.wire.decode import Decoder
-from tests.integration.kafka_harness import IGNORE_SOCKETS, Installation, wait_until
+from tests.integration.kafka_harness import IGNORE_SOCKETS, Installation
 from tests.kafka import ExistingBroker, KafkaBroker
 from tests.postgres import PostgresServer
 from tests.postgres.server import PASSWORD
 from tests.support.outputs import a_decision, an_alert, an_incident
 from tests.support.stores import a_full_alert, rows
+from tests.support.waiting import wait_until
 
 _AWAY_S = 60.0 if os.environ.get("FLOODWATCH_LONG") else 2.0
 

@@ -20,9 +20,10 @@ from monitor.kafka.topics import TopicNames
 from monitor.simulator.engine import simulate
 from monitor.simulator.kafka_output import write_kafka
 from monitor.simulator.scenario import load_scenario
-from tests.integration.kafka_harness import Installation, wait_until
+from tests.integration.kafka_harness import Installation
 from tests.kafka import ExistingBroker, KafkaBroker
 from tests.support.topics import topic_lines
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

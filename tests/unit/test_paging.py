@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +20,7 @@ from monitor.paging.open_incidents import open_incidents
 from monitor.store import Store
 from monitor.store.people import People
 from tests.support.outputs import TIME_MS, an_alert, an_incident
+from tests.support.waiting import wait_until
 from tests.unit.test_ocsf import GROUP
 
 LINKS = Links("https://runbooks.example/floodwatch/", "https://grafana.example/d/x?id={incident}")
@@ -58,14 +58,6 @@ class Counts:
 
     def pages(self, firing: int, left_out: int) -> None:
         self.now = (firing, left_out)
-
-
-def wait_until(condition: Callable[[], bool], deadline_s: float = 30.0) -> None:
-    """Return as soon as it holds; fail if it does not in time."""
-    until_s = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < until_s
-        time.sleep(0.01)
 
 
 class Bench:
@@ -235,9 +227,9 @@ def test_the_loop_goes_on_whatever_fails(bench: Bench) -> None:
     thread = threading.Thread(target=bench.pager.run, args=(stop, 0.01))
     thread.start()
     try:
-        wait_until(lambda: bench.counts.failures >= 3)
+        wait_until(lambda: bench.counts.failures >= 3, "it fails")
         bench.receiver.away = False
-        wait_until(lambda: bench.counts.firing >= 1)
+        wait_until(lambda: bench.counts.firing >= 1, "it works again")
     finally:
         stop.set()
         thread.join(10)

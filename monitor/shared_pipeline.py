@@ -75,8 +75,9 @@ class RowPipeline:
         """Nothing is scored here."""
         assert not name, name
 
-    def idle_traces(self) -> None:
-        """That nothing more comes for the moment is said with what came last."""
+    def idle_traces(self) -> Outgoing | None:
+        """What to tell the next stage when there is nothing to do for the moment; None: nothing."""
+        return None
 
     def _outgoing(self, outputs: StageOutputs | None) -> Outgoing | None:
         """What the next stage is told of a step; ``outputs`` None: there were no rows."""
@@ -174,6 +175,10 @@ class SharedPipeline(RowPipeline):
         self.stage = stage
         schema, version = trace_schema(stage.shared), topology.pack.version
         super().__init__(stage, schema, stage.shared, topic, version)
+
+    def idle_traces(self) -> Outgoing | None:
+        """That no more meetings come for the moment, where that is so."""
+        return self._outgoing(None) if self.merge.idle else None
 
     def _outgoing(self, outputs: StageOutputs | None) -> Outgoing:
         met = pl.DataFrame() if outputs is None or outputs.meetings is None else outputs.meetings

@@ -34,8 +34,7 @@ __all__ = ["Feed", "PartitionTask"]
 
 _log = logging.getLogger(__name__)
 
-_HELD_S: Final = HOLD_MS / 1_000 + 2.0
-_IDLE_MARKS_S: Final = (1.0, _HELD_S, 2.0 * _HELD_S)  # what waits in the next two stages goes on
+_IDLE_MARKS_S: Final = (1.0, HOLD_MS / 1_000 + 2.0)
 _IDLE_S: Final = 0.5  # how often an idle task looks whether a checkpoint is due
 
 
@@ -218,10 +217,10 @@ class PartitionTask:
                 await self._wake.wait()
 
     async def _say_idle(self) -> None:
-        """Tell the stage of shared keys that it need not wait for this partition.
+        """Tell the next stage that it need not wait for this partition.
 
-        Again some seconds later: by then all has come that others had to say. And once more for
-        the stage after that one, which hears of it from there.
+        A second time some seconds later: by then all has come that others had to say, and what
+        waits for no more than time goes on.
         """
         checkpoints = self._checkpoints
         if checkpoints.bound is not None or not checkpoints.begun:

@@ -229,8 +229,7 @@ class World:
         await self._until(self._weathered, "the faults are over")
         self.faults.active = False
         await asyncio.sleep(_PEACE_S)  # whoever was paused wakes up, and is told to go
-        await self._until(self._all_taken, "all records are taken in peace")
-        await asyncio.sleep(_PEACE_S)  # what is being published is acknowledged
+        await self._settle()
         for stage in self.stages.values():
             stage.ends = {
                 partition: _end(stage, partition) for partition in range(stage.partitions)
@@ -261,6 +260,19 @@ class World:
             if self.loop.time() > deadline_s:
                 raise WorldError(f"not within {_REST_S:g} s: {what}; {self._standing()}")
             await asyncio.sleep(0.25)
+
+    async def _settle(self) -> None:
+        """Until all is taken and nothing has come for so long that nothing more will."""
+        before, now = -1, self._appended()
+        while before != now:
+            await self._until(self._all_taken, "all records are taken in peace")
+            before = self._appended()
+            await asyncio.sleep(_PEACE_S)  # and what is being published is acknowledged
+            now = self._appended()
+
+    def _appended(self) -> int:
+        """How many records the stages were given."""
+        return sum(log.end for log in self.broker.inputs.values())
 
     def _go_on(self) -> None:
         if self.problems:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from tests.kafka import ExistingBroker, KafkaBroker
 from tests.postgres import PostgresServer
 from tests.support.components import data_folder, require
+from tests.support.turns import turn
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,6 +21,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write the golden files anew from what the code gives now; then read the diff",
     )
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let tests marked ``alone`` run alone; who waits for them is not timed out by that."""
+    with turn(item.config.rootpath / "build", alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,9 @@ from tests.chaos.report import Reporter
 from tests.chaos.user_counts import miscount
 from tests.kafka import ExistingBroker, KafkaBroker
 
-pytestmark = pytest.mark.timeout(900)  # A minute on a quiet machine; workers take long to start.
+# A minute on a quiet machine; workers take long to start. Rebalances go on for as long as beats of
+# the heart come late.
+pytestmark = [pytest.mark.timeout(900), pytest.mark.alone]
 
 _EVENTS = 60_000
 _SEED = 7

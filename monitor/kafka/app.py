@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import faust
 
-from monitor.kafka.block_table import BLOCK_TABLE, BlockTable
+from monitor.kafka.block_table import BLOCK_TABLE, BlockTable, BlockTables
 from monitor.kafka.consumer_thread import Chunking
 from monitor.kafka.topics import MAX_BLOCK_BYTES
 from monitor.kafka.transport import SCHEME, Consumer, Producer, register_scheme
@@ -27,6 +27,7 @@ class WorkerApp(faust.App):
 
     chunking: Chunking
     block_table: BlockTable
+    tables: BlockTables
     consumer: Consumer
     producer: Producer
 
@@ -82,6 +83,7 @@ def build_app(
         reply_create_topic=False,
         autodiscover=False,
         web_enabled=False,
+        TableManager=BlockTables,
     )
     app.chunking = Chunking(
         frozenset(settings.inputs), settings.max_chunk_records, settings.fetch_wait_ms

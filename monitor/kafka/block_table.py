@@ -9,19 +9,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from faust.stores import memory
-from faust.tables import Table
+from faust.tables import Table, TableManager
 from faust.types import TP
+from mode.utils.queues import ThrowableQueue
 
 from monitor.kafka.outbound import OutboundMessage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from faust.types import EventT
+    from faust.types import AppT, EventT
 
     from monitor.kafka.publisher import Publisher
 
-__all__ = ["BLOCK_TABLE", "BlockTable", "KafkaBlocks"]
+__all__ = ["BLOCK_TABLE", "BlockTable", "BlockTables", "ChangelogQueue", "KafkaBlocks"]
 
 BLOCK_TABLE: Final = "checkpoints"
 
@@ -98,6 +99,40 @@ class BlockTable(Table[bytes, bytes]):
         store = self.data
         assert isinstance(store, BlockMemory)
         return store
+
+
+class ChangelogQueue(ThrowableQueue["EventT[Any]"]):
+    """What was read of changelogs, on its way to a store: all of this generation, in order.
+
+    Recovery takes what lies before the newest offset it has seen for known, so that a record left
+    out here would be missing for good. Faust leaves some out: it empties its queue whenever flow
+    resumes, the last time when standbys are being read already; and a record that waited for flow
+    comes after the emptying, before what was emptied is read again. Here nothing is emptied, and
+    what a past generation has read goes no further: the next one reads it again.
+    """
+
+    def __init__(self, app: AppT) -> None:
+        super().__init__(maxsize=app.conf.stream_buffer_maxsize, flow_control=app.flow_control)
+        self._app = app
+
+    async def get(self) -> EventT[Any]:
+        """The next record that this generation has read."""
+        while True:
+            event: EventT[Any] = await super().get()
+            if event.message.generation_id == self._app.consumer_generation_id:
+                return event
+
+
+class BlockTables(TableManager):
+    """Faust's tables, with a ``ChangelogQueue``."""
+
+    @property
+    def changelog_queue(self) -> ThrowableQueue[EventT[Any]]:
+        """From the consumer to recovery."""
+        queue = self._changelog_queue
+        if queue is None:
+            queue = self._changelog_queue = ChangelogQueue(self.app)
+        return queue
 
 
 class KafkaBlocks:

@@ -3,7 +3,7 @@
 A block is a line of JSON that names its arrays with their types and shapes, then the arrays
 themselves, one after the other; all of it compressed with zstd. A manifest is JSON. It names the
 blocks of a checkpoint with their checksums, so a block that is missing, torn or another one's
-cannot be taken for the right one.
+cannot be taken for the right one. A block that is too large for a message is stored in pieces.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 __all__ = [
     "BlockEntry",
     "Manifest",
-    "block_key",
+    "block_items",
+    "block_keys",
     "checkpoint_id",
     "checksum",
     "decode_block",
@@ -43,10 +44,11 @@ ArrayHeader: TypeAlias = tuple[str, str, tuple[int, ...]]
 
 
 class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
-    """Where a block of a checkpoint is: the checkpoint that wrote it, and its checksum."""
+    """Where a block is: the checkpoint that wrote it, its checksum, the keys it takes."""
 
     written_by: str
     checksum: str
+    pieces: int = 1
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,14 +67,25 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     blocks: dict[str, BlockEntry]
 
 
-def block_key(partition: int, checkpoint: str, block: str) -> str:
-    """The changelog key of a block; it is written once and never again."""
-    return f"{partition}/{checkpoint}/{block}"
+def block_keys(partition: int, block: str, entry: BlockEntry) -> list[str]:
+    """The changelog keys of a block's pieces; each is written once and never again."""
+    key = _key(partition, entry.written_by, block)
+    return [key, *(f"{key}~{number}" for number in range(1, entry.pieces))]
+
+
+def block_items(
+    partition: int, checkpoint: str, block: str, data: bytes, piece_bytes: int
+) -> tuple[BlockEntry, dict[str, bytes]]:
+    """What a manifest says of a block that ``checkpoint`` wrote, and its pieces by key."""
+    starts = range(0, len(data), piece_bytes)
+    entry = BlockEntry(checkpoint, checksum(data), len(starts))
+    pieces = (data[start : start + piece_bytes] for start in starts)
+    return entry, dict(zip(block_keys(partition, block, entry), pieces, strict=True))
 
 
 def manifest_key(partition: int, checkpoint: str) -> str:
     """The changelog key of a manifest."""
-    return block_key(partition, checkpoint, _MANIFEST)
+    return _key(partition, checkpoint, _MANIFEST)
 
 
 def checkpoint_id(generation: int, writer: str, sequence: int) -> str:
@@ -136,3 +149,7 @@ def decode_manifest(checkpoint: str, data: bytes) -> Manifest:
         return msgspec.convert(found, Manifest)
     except (zstandard.ZstdError, msgspec.MsgspecError, AttributeError) as error:
         raise CheckpointError(f"checkpoint {checkpoint}: bad manifest: {error}") from error
+
+
+def _key(partition: int, checkpoint: str, name: str) -> str:
+    return f"{partition}/{checkpoint}/{name}"

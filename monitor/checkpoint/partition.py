@@ -11,11 +11,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from monitor.checkpoint.codec import (
-    BlockEntry,
     Manifest,
-    block_key,
+    block_items,
     checkpoint_id,
-    checksum,
     encode_block,
     encode_manifest,
     generation_of,
@@ -59,10 +57,12 @@ class CheckpointSettings:
     """How often: every ``interval_s``, or less often if writing would take more than ``share``.
 
     ``share`` bounds the part of the worker's time that goes into copying and compressing state.
+    A block of more than ``piece_bytes`` takes several keys: a message has a greatest size.
     """
 
     interval_s: float = 10.0
     share: float = 0.08
+    piece_bytes: int = 4 << 20
 
 
 class CheckpointObserver(Protocol):
@@ -369,12 +369,14 @@ class PartitionCheckpoints:
             self._anchored = True
         for group in _grouped(snapshot.state.changed, _BLOCKS_AT_ONCE):
             encoded = await self._encode(group)
-            entries.update({n: BlockEntry(checkpoint, checksum(d)) for n, d in encoded.items()})
-            stored_bytes += sum(map(len, encoded.values()))
-            await self._blocks.put(
-                self.partition,
-                {block_key(self.partition, checkpoint, n): d for n, d in encoded.items()},
-            )
+            items: dict[str, bytes | None] = {}
+            for name, data in encoded.items():
+                entries[name], pieces = block_items(
+                    self.partition, checkpoint, name, data, self._settings.piece_bytes
+                )
+                items.update(pieces)
+                stored_bytes += len(data)
+            await self._blocks.put(self.partition, items)
         self._failpoint("blocks-acknowledged")
         if entries.keys() != names:
             raise CheckpointError(f"blocks without content: {sorted(names - entries.keys())}")

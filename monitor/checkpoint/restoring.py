@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from monitor.checkpoint.codec import (
     BlockEntry,
-    block_key,
+    block_keys,
     checksum,
     decode_block,
     decode_manifest,
@@ -37,8 +37,10 @@ class ValidCheckpoint:
         """The changelog keys without which it could not be restored."""
         if self.checkpoint is None:
             return set()
-        named = {block_key(partition, e.written_by, n) for n, e in self.blocks.items()}
-        return named | {manifest_key(partition, self.checkpoint)}
+        keys = {manifest_key(partition, self.checkpoint)}
+        for name, entry in self.blocks.items():
+            keys.update(block_keys(partition, name, entry))
+        return keys
 
 
 def find_manifest(
@@ -95,5 +97,6 @@ def restore_state(
 
 
 def _stored(partition: int, name: str, entry: BlockEntry, store: BlockStore) -> bytes | None:
-    data = store.get(partition, block_key(partition, entry.written_by, name))
-    return data if data is not None and checksum(data) == entry.checksum else None
+    pieces = [store.get(partition, key) for key in block_keys(partition, name, entry)]
+    data = b"".join(piece or b"" for piece in pieces)
+    return data if checksum(data) == entry.checksum else None

@@ -6,10 +6,12 @@ past Faust's own change log calls: those do not tell when a record is acknowledg
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from faust.stores import memory
 from faust.tables import Table, TableManager
+from faust.tables.recovery import RebalanceAgain, Recovery
 from faust.types import TP
 from mode.utils.queues import ThrowableQueue
 
@@ -123,8 +125,38 @@ class ChangelogQueue(ThrowableQueue["EventT[Any]"]):
                 return event
 
 
+class BlockRecovery(Recovery):
+    """Faust's recovery, which a rebalance ends at whatever step it is.
+
+    Faust's own goes on where the rebalance comes while actives are being read: it forgets what it
+    caught there, then seeks standbys to positions that are no longer set, and the worker crashes.
+    """
+
+    async def _wait(self, coro: Any, timeout: Any = None) -> None:
+        if self.signal_recovery_start.is_set():
+            if asyncio.iscoroutine(coro):
+                coro.close()
+            raise RebalanceAgain
+        try:
+            await super()._wait(coro, timeout)
+        except Exception as error:
+            if self.signal_recovery_start.is_set():
+                raise RebalanceAgain from error
+            raise
+
+
 class BlockTables(TableManager):
-    """Faust's tables, with a ``ChangelogQueue``."""
+    """Faust's tables, with a ``ChangelogQueue`` and a ``BlockRecovery``."""
+
+    @property
+    def recovery(self) -> Recovery:
+        """What reads changelogs after a rebalance."""
+        recovery = self._recovery
+        if recovery is None:
+            recovery = self._recovery = BlockRecovery(
+                self.app, self, beacon=self.beacon, loop=self.loop
+            )
+        return recovery
 
     @property
     def changelog_queue(self) -> ThrowableQueue[EventT[Any]]:

@@ -213,6 +213,8 @@ class _Session:
         """
         consumer, before = self._app.consumer, self._behind
         self._behind = {}
+        if self._app.consumer_generation_id <= self._released_generation:
+            return
         for tp in filter(consumer.is_chunked, consumer.assignment()):
             task = self._tasks.get(tp.partition)
             drained_to = consumer.drained_to(tp)

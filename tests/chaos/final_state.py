@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from detectors.stages import UserStage
 from detectors.topology import Topology
 from monitor.checkpoint.codec import (
-    block_key,
+    block_keys,
     checksum,
     decode_block,
     decode_manifest,
@@ -64,11 +64,12 @@ def read_final_state(topology: Topology, place: Place, partition: int) -> FinalS
     manifest = decode_manifest(progress.checkpoint, there[key])
     blocks, named = [], {key}
     for name, entry in manifest.blocks.items():
-        key = block_key(partition, entry.written_by, name)
-        if key not in there or checksum(there[key]) != entry.checksum:
-            raise ChaosError(f"the changelog has no {key} with checksum {entry.checksum}")
-        named.add(key)
-        blocks.append(decode_block(name, there[key]))
+        keys = block_keys(partition, name, entry)
+        data = b"".join(there.get(key, b"") for key in keys)
+        if checksum(data) != entry.checksum:
+            raise ChaosError(f"the changelog has no {keys} with checksum {entry.checksum}")
+        named.update(keys)
+        blocks.append(decode_block(name, data))
     pipeline = PartitionPipeline(topology, place.names.inputs)
     pipeline.restore(progress.position, manifest.merged_ms, (manifest.layout, blocks))
     return FinalState(

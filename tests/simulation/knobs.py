@@ -80,7 +80,7 @@ class Knobs:
                 process_events=pick((10, 40, 400)),
                 merge_wait_ms=pick((50, 500, 5000)),
                 tick_ms=50,
-                checkpoint=CheckpointSettings(interval_s=pick((0.3, 1.0, 5.0))),
+                checkpoint=CheckpointSettings(interval_s=pick((0.3, 1.0, 5.0)), piece_bytes=700),
                 flush_timeout_s=pick((3.0, 20.0)),
             ),
         )

@@ -24,6 +24,7 @@ from monitor.checkpoint.partition import (
     PartitionCheckpoints,
 )
 from monitor.kafka.observer import IgnoringObserver
+from monitor.kafka.topics import MAX_BLOCK_BYTES
 
 
 class Counters:
@@ -106,14 +107,14 @@ async def _inline(work: Callable[[], Any]) -> Any:  # noqa: ANN401 - as offload_
 
 
 def start(
-    world: World, generation: int = 1, **settings: float
+    world: World, generation: int = 1, *, piece_bytes: int = 4_000, **settings: float
 ) -> tuple[Counters, PartitionCheckpoints]:
     pipeline = Counters()
     context = CheckpointContext(
         blocks=world,
         offsets=world,
         observer=IgnoringObserver(),
-        settings=CheckpointSettings(**settings),
+        settings=CheckpointSettings(piece_bytes=piece_bytes, **settings),
         offload=_inline,
         new_writer=lambda: "w",
     )
@@ -127,10 +128,10 @@ def apply(pipeline: Counters, checkpoints: PartitionCheckpoints, first: int, end
     checkpoints.took({"in": end}, in_order=True)
 
 
-def with_one_checkpoint() -> World:
+def with_one_checkpoint(piece_bytes: int = 4_000) -> World:
     async def run() -> World:
         world = World()
-        pipeline, checkpoints = start(world)
+        pipeline, checkpoints = start(world, piece_bytes=piece_bytes)
         await checkpoints.restore()
         apply(pipeline, checkpoints, 0, 5)
         await checkpoints.finish()
@@ -324,6 +325,36 @@ def test_a_damaged_block_is_refused_by_name() -> None:
     world = with_one_checkpoint()
     world.blocks["0/1-w-1/odd"] = world.blocks["0/1-w-1/even"]
     assert "missing or damaged (odd)" in restore_fails(world)
+
+
+def test_a_block_too_large_for_a_message_is_stored_in_pieces() -> None:
+    world = with_one_checkpoint(piece_bytes=30)
+    odd = [key for key in world.blocks if key.startswith("0/1-w-1/odd")]
+    assert odd == ["0/1-w-1/odd", "0/1-w-1/odd~1"]
+    assert all(len(world.blocks[key]) <= 30 for key in odd)
+
+    async def run() -> Counters:
+        pipeline, checkpoints = start(world, generation=2)
+        await checkpoints.restore()
+        counts = dict(pipeline.counts)
+        apply(pipeline, checkpoints, 5, 6)
+        await checkpoints.finish()
+        assert counts == {"even": 3, "odd": 2}
+        return pipeline
+
+    asyncio.run(run())
+    assert sorted(world.blocks) == [
+        "0/1-w-1/even",
+        "0/1-w-1/even~1",
+        "0/2-w-1/manifest",
+        "0/2-w-1/odd",
+    ]
+    del world.blocks["0/1-w-1/even~1"]
+    assert "missing or damaged (even)" in restore_fails(world, generation=3)
+
+
+def test_a_piece_fits_into_a_message_of_the_changelog() -> None:
+    assert 2 * CheckpointSettings().piece_bytes <= MAX_BLOCK_BYTES
 
 
 def test_a_missing_manifest_is_refused_but_not_one_of_a_newer_generation() -> None:

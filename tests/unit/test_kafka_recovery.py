@@ -1,4 +1,4 @@
-"""Nothing that a generation has read of a changelog is left out on its way to recovery."""
+"""Recovery gets all that a generation has read of a changelog, and ends when that passes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any, Final
+
+import pytest
+from faust.tables.recovery import RebalanceAgain
 
 from monitor.kafka.app import WorkerApp, build_app
 from monitor.kafka.chunks import Chunk
@@ -100,5 +103,39 @@ def test_a_past_generation_whose_records_fill_the_queue_makes_room() -> None:
         await asyncio.wait_for(waiting, timeout=5.0)
         await queue.put(record(0, NEW))
         assert await taking == [0]
+
+    in_app(play)
+
+
+def test_a_rebalance_ends_recovery_before_its_next_step() -> None:
+    async def play(app: WorkerApp) -> None:
+        taken: list[str] = []
+
+        async def step() -> None:
+            taken.append("a step")
+
+        recovery = app.tables.recovery
+        await recovery._wait(step())
+        recovery.signal_recovery_start.set()
+        with pytest.raises(RebalanceAgain):
+            await recovery._wait(step())
+        assert taken == ["a step"]
+
+    in_app(play)
+
+
+def test_a_step_that_fails_since_a_rebalance_came_ends_recovery_and_not_the_worker() -> None:
+    async def play(app: WorkerApp) -> None:
+        recovery = app.tables.recovery
+
+        async def step(rebalance: bool) -> None:
+            if rebalance:
+                recovery.signal_recovery_start.set()
+            raise ValueError("Offset must be a positive integer")
+
+        with pytest.raises(ValueError, match="Offset"):
+            await recovery._wait(step(rebalance=False))
+        with pytest.raises(RebalanceAgain):
+            await recovery._wait(step(rebalance=True))
 
     in_app(play)

@@ -246,9 +246,7 @@ class PartitionTask:
         """Merge and detect once, publish, note how far it came; whether anything moved."""
         checkpoints = self._checkpoints
         bound, suppressing = checkpoints.bound, checkpoints.suppressing
-        models = checkpoints.switch(self._pipeline.wanted_models, self._pipeline.models)
-        if models is not None:
-            self._pipeline.use_models(models)
+        self._switch_models()
         started_s = self._clock()
         result = self._pipeline.process(self._idle_sources(), self._settings.process_events, bound)
         elapsed_s = self._clock() - started_s
@@ -276,6 +274,15 @@ class PartitionTask:
                     self._observer.dead_letter(letter.source, letter.reason)
             await asyncio.sleep(0)  # the event loop has other partitions to serve
         return moved
+
+    def _switch_models(self) -> None:
+        """Use what is to score from here on; at one position there may be more than one switch."""
+        pipeline = self._pipeline
+        while True:
+            models = self._checkpoints.switch(pipeline.wanted_models, pipeline.models)
+            if models is None:
+                return
+            pipeline.use_models(models)
 
     async def _require_reachable(self, bound: Position) -> None:
         """Raises CheckpointError where a topic ends before the records that were taken of it.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import aiokafka
+from aiokafka.client import ConnectionGroup
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import (
     IllegalGenerationError,
     KafkaError,
@@ -26,8 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Chunking", "ConsumerThread", "Fetch", "chunking_of"]
 
+_log = logging.getLogger(__name__)
+
 _RESPONSE_BYTES: Final = 4 * 1024 * 1024
 _COMMIT_BACKOFF_S: Final = 0.1
+_STOP_S: Final = 10.0
 # Another generation, or another member that came back under our static id.
 _FENCED: Final = (
     UnknownMemberIdError,
@@ -74,7 +80,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._noted_generation = -1
+        self._noted_membership: tuple[int, str] | None = None
         self._drained_to: dict[TP, int] = {}
         self._started_at: dict[TP, int] = {}
 
@@ -118,15 +124,37 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         columnar_fetch.install(self._ensure_consumer()._fetcher, consumer.is_chunked)
 
     async def on_thread_stop(self) -> None:
-        """Stop aiokafka's consumer, also while it is backing off from a lost broker."""
-        try:
-            await super().on_thread_stop()
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            # Not us: its fetcher awaits a fetch that it has just cancelled, and stops half-way.
-            await self._ensure_consumer()._client.close()
+        """Stop aiokafka's consumer, also in the middle of a rebalance or without a broker."""
+        stopping = asyncio.create_task(self._stop_consumer())
+        await asyncio.wait({stopping}, timeout=_STOP_S)
+        if stopping.done() and not stopping.cancelled():
+            stopping.result()
+            return
+        # Cancelled, though not by us: its fetcher awaits a fetch that it has just cancelled.
+        if stopping.cancel():
+            _log.warning("the consumer has not left after %.0f s, its connections close", _STOP_S)
+        if self._consumer is not None:
+            await self._consumer._client.close()
+
+    async def _stop_consumer(self) -> None:
+        """Leave the group, then stop.
+
+        aiokafka would see a rebalance through that goes on: until every other member has come, or
+        the session is over of the last one that does not.
+        """
+        coordinator = None if self._consumer is None else self._consumer._coordinator
+        if isinstance(coordinator, GroupCoordinator):
+            coordinator._coordination_task.cancel()
+            await asyncio.wait({coordinator._coordination_task})
+            if coordinator._performed_join_prepare:  # it waits for an answer, before any other
+                self._close_connection(coordinator.coordinator_id, ConnectionGroup.COORDINATION)
+            await coordinator.close()
+        await super().on_thread_stop()
+
+    def _close_connection(self, *node_and_group: int | None) -> None:
+        connection = self._ensure_consumer()._client._conns.get(node_and_group)
+        if connection is not None:
+            connection.close()
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek where something is committed; the next records there are the first again."""
@@ -136,6 +164,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     @property
     def _generation(self) -> int:
         return int(self._ensure_consumer()._coordinator.generation)
+
+    @property
+    def _membership(self) -> tuple[int, str]:
+        """The generation and who we are in it: a static member may come back into the same."""
+        return self._generation, str(self._ensure_consumer()._coordinator.member_id)
 
     async def _fetch(self, partitions: frozenset[TP], timeout_s: float) -> Fetch:
         generation = self._generation
@@ -149,8 +182,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             for tp, offset in first.items():
                 self._seek(tp, offset)
             return Fetch(generation)
-        if generation != self._noted_generation:
-            self._noted_generation = generation
+        if self._membership != self._noted_membership:
+            self._noted_membership = self._membership
             self._drained_to.clear()
             self._started_at.clear()
         follows = {tp: self._drained_to.get(tp) for tp in records}
@@ -191,14 +224,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return {TP(*tp): committed for tp, committed in found.items()}
 
     async def _commit_in(self, generation: int, offsets: Mapping[TP, OffsetAndMetadata]) -> bool:
-        """As aiokafka commits, but no attempt is made in another generation than the first."""
+        """As aiokafka commits, but no attempt is made as another member than the first."""
         consumer = self._ensure_consumer()
         coordinator = consumer._coordinator
         wanted = {aiokafka.TopicPartition(*tp): entry for tp, entry in offsets.items()}
-        while True:
+        membership = self._membership
+        while not coordinator._closing.done():
             await coordinator.ensure_coordinator_known()
             async with coordinator._commit_lock:
-                if generation != self._generation:
+                if generation != self._generation or membership != self._membership:
                     return False
                 try:
                     # The request takes the member and its generation before the first await.
@@ -211,6 +245,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 else:
                     return True
             await asyncio.sleep(_COMMIT_BACKOFF_S)
+        return False
 
     def _seek(self, tp: TP, offset: int) -> None:
         consumer = self._ensure_consumer()

@@ -56,6 +56,9 @@ class Consumer(driver.Consumer):
     before_revoke: Callable[[], Awaitable[object]] | None = None
     """Awaited before partitions are given away: the last chance to commit."""
 
+    epoch = 0
+    """How often partitions were assigned here. Unlike the group's generation it never repeats."""
+
     _thread: ConsumerThread
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -243,6 +246,7 @@ class Consumer(driver.Consumer):
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Start from what the group has committed."""
+        self.epoch += 1
         self._forget()
         await super().on_partitions_assigned(assigned, generation_id)
 
@@ -254,6 +258,7 @@ class Consumer(driver.Consumer):
         self._held.clear()
         self._positions.clear()
         self._drained_to = {}
+        self._read_in.clear()
 
 
 class Producer(driver.Producer):

@@ -131,7 +131,9 @@ class _Session:
             failpoint=failpoint,
         )
         self._tasks: dict[int, PartitionTask] = {}
-        self._released_generation = -1
+        self._finishing = asyncio.Lock()
+        self._gave_up = False
+        self._released_epoch = -1
         self._behind: dict[TP, tuple[int, int | None]] = {}
         self._ended = asyncio.Event()
         self._failure: BaseException | None = None
@@ -145,6 +147,14 @@ class _Session:
             and app.tables.actives_ready
             and bool(app.consumer.assignment())
         )
+
+    @property
+    def _released(self) -> bool:
+        """Whether what was assigned last is given away again.
+
+        Not the generation says so: a static member that comes back is given the one it had.
+        """
+        return self._app.consumer.epoch <= self._released_epoch
 
     def end(self) -> None:
         """Have ``run`` finish. Callable from any thread."""
@@ -194,11 +204,9 @@ class _Session:
 
         Else the next stage would wait for what the last owner, who crashed, had still to say.
         """
-        if not self.ready or self._failure is not None:
+        if not self.ready or self._released:
             return
         consumer, generation = self._app.consumer, self._app.consumer_generation_id
-        if generation <= self._released_generation:
-            return
         for partition in {
             tp.partition for tp in filter(consumer.is_chunked, consumer.assignment())
         }:
@@ -213,7 +221,7 @@ class _Session:
         """
         consumer, before = self._app.consumer, self._behind
         self._behind = {}
-        if self._app.consumer_generation_id <= self._released_generation:
+        if self._released:
             return
         for tp in filter(consumer.is_chunked, consumer.assignment()):
             task = self._tasks.get(tp.partition)
@@ -229,11 +237,11 @@ class _Session:
     async def _receive(self, chunk: Chunk) -> None:
         """Called by the agents, in order for each partition."""
         if (
-            self._failure is not None
+            self._ended.is_set()
             or chunk.generation != self._app.consumer_generation_id
-            or chunk.generation <= self._released_generation
+            or self._released
         ):
-            return  # fetched before a rebalance: whoever has the partition now reads it again
+            return  # fetched before a rebalance or the end: who has it then reads it again
         try:
             self._task(chunk.partition, chunk.generation).receive(chunk)
         except Exception as error:  # noqa: BLE001 - run() reports it
@@ -261,14 +269,19 @@ class _Session:
             partitions=self._partitions,
         )
 
-    async def _finish(self) -> bool:
-        """End all tasks; whether each could write its last checkpoint."""
-        self._released_generation = self._app.consumer_generation_id
-        tasks, self._tasks = list(self._tasks.values()), {}
-        timeout_s = self._settings.flush_timeout_s
-        finished = await asyncio.gather(*(task.close(timeout_s) for task in tasks))
-        self._observer.assigned(0)
-        return all(finished)
+    async def _finish(self) -> None:
+        """End all tasks, each with a last checkpoint if it can; no other call still does so.
+
+        Whoever stops the worker in the middle of a rebalance waits for what that has begun: the
+        tasks need a consumer to commit with.
+        """
+        self._released_epoch = self._app.consumer.epoch
+        async with self._finishing:
+            tasks, self._tasks = list(self._tasks.values()), {}
+            timeout_s = self._settings.flush_timeout_s
+            finished = await asyncio.gather(*(task.close(timeout_s) for task in tasks))
+            self._gave_up = self._gave_up or not all(finished)
+            self._observer.assigned(0)
 
     def _fail(self, error: BaseException) -> None:
         if self._failure is None and not self._ended.is_set():
@@ -281,7 +294,8 @@ class _Session:
         consumer = self._app.consumer
         if consumer.started:
             consumer.stop_flow()
-            if not await self._finish():
+            await self._finish()
+            if self._gave_up:
                 await self._app.producer.abandon()
         await self._app.stop()
         consumer.discard()

@@ -140,6 +140,8 @@ def main() -> None:
     parser.add_argument("--prefix", required=True)
     parser.add_argument("--group", required=True)
     parser.add_argument("--chunk-records", type=int, default=200)
+    parser.add_argument("--session-timeout", type=float, default=6.0)
+    parser.add_argument("--instance")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     names = TopicNames.with_prefix(arguments.prefix)
@@ -149,6 +151,8 @@ def main() -> None:
         topics=names,
         max_chunk_records=arguments.chunk_records,
         process_events=arguments.chunk_records,
+        session_timeout_s=arguments.session_timeout,
+        instance_id=arguments.instance,
         checkpoint=CheckpointSettings(interval_s=0.2, share=1.0),
     )
     run_worker(settings, lambda _partition: EchoPipeline(names.inputs))

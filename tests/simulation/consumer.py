@@ -45,6 +45,7 @@ class SimulatedConsumer:
     """Reads, seeks and commits for one process. ``deliver`` takes the chunks it has read."""
 
     before_revoke: Callable[[], Awaitable[object]] | None = None
+    epoch = 0
     started = True
 
     def __init__(
@@ -143,14 +144,14 @@ class SimulatedConsumer:
     async def commit_in(self, generation: int, offsets: Mapping[TP, OffsetAndMetadata]) -> bool:
         (partition,) = {tp.partition for tp in offsets}
         entries = {tp.topic: CommittedOffset(o.offset, o.metadata) for tp, o in offsets.items()}
-        while True:
-            if generation != self.generation or self.member is None:
-                return False
-            member = self.member
+        member = self.member
+        if member is None:
+            return False
 
-            def serve(member: str = member) -> None:
-                self._group.commit(member, generation, partition, entries)
+        def serve() -> None:
+            self._group.commit(member, generation, partition, entries)
 
+        while (generation, member) == (self.generation, self.member):
             try:
                 await self._connection.call("commit", serve)
             except FENCED:
@@ -161,6 +162,7 @@ class SimulatedConsumer:
             else:
                 return True
             await asyncio.sleep(_BACKOFF_S)
+        return False
 
     def stop_flow(self) -> None:
         self.flow_active = False
@@ -184,6 +186,7 @@ class SimulatedConsumer:
     def assign(self, membership: Membership) -> None:
         """The app knows of the new generation."""
         self.forget()
+        self.epoch += 1
         self.app_generation = membership.generation
         self._assignment = frozenset(
             TP(topic, partition) for topic in self._topics for partition in membership.partitions

@@ -20,6 +20,7 @@ from monitor.checkpoint.partition import CheckpointSettings
 from monitor.failpoints import FAILPOINT_VARIABLE, failpoint_from
 from monitor.failures import USAGE, stop_on
 from monitor.health import Health, PortTakenError, serve_metrics
+from monitor.heap import map_large_arrays
 from monitor.kafka.errors import KafkaShellError
 from monitor.kafka.library_logs import quiet_libraries
 from monitor.kafka.settings import WorkerSettings
@@ -92,6 +93,7 @@ def worker(
 
 async def _work(settings: Settings) -> None:
     """Run one worker with its metrics until a signal or a failure."""
+    map_large_arrays()
     compiled = compile_pack(load_pack(settings.pack))
     models = open_models(settings.models.registry, settings.models.public_key, compiled)
     topology = Topology(compiled, settings.runner.max_users, models=models)

@@ -57,7 +57,7 @@ class WorkerSettings:
     flush_timeout_s: float = 20.0
 
     session_timeout_s: float = 6.0
-    heartbeat_interval_s: float = 2.0
+    heartbeat_interval_s: float = 1.0
     rebalance_timeout_s: float = 60.0
     request_timeout_s: float = 30.0
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["WorkerApp", "build_app"]
 
 _BLOCKS_AT_ONCE: Final = 16
+# One batch of a partition is on its way at a time: with Faust's 16 KB, a checkpoint is as many
+# round trips as it has blocks.
+_BATCH_BYTES: Final = 512 * 1024
 
 
 class WorkerApp(faust.App):
@@ -70,6 +73,7 @@ def build_app(
         consumer_group_instance_id=settings.instance_id,
         consumer_max_fetch_size=settings.fetch_bytes,
         producer_compression_type=settings.compression,
+        producer_max_batch_size=_BATCH_BYTES,
         producer_max_request_size=MAX_BLOCK_BYTES,
         producer_linger=settings.linger_ms / 1000.0,
         producer_request_timeout=settings.request_timeout_s,

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from faust.types import TP
 
@@ -18,7 +18,7 @@ from monitor.pipeline import RecordChunk
 from monitor.trace_merge import HOLD_MS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from monitor.checkpoint.contract import Position
     from monitor.checkpoint.partition import PartitionCheckpoints
@@ -122,9 +122,11 @@ class PartitionTask:
         if self._running.done():
             return self._running.exception() is None
         _log.warning(
-            "partition %d: no acknowledgement within %.1f s; what it is for is done again",
+            "partition %d: no acknowledgement within %.1f s; what it is for is done again (it "
+            "waited in %s)",
             self.partition,
             timeout_s,
+            " > ".join(_awaited(self._running)),
         )
         self._running.cancel()
         await asyncio.wait({self._running})
@@ -348,6 +350,15 @@ class PartitionTask:
 
     def _waiting(self, source: SourceBuffer) -> int:
         return source.inbox_records + self._pipeline.buffered(source.tp.topic)
+
+
+def _awaited(task: asyncio.Task[None]) -> Iterator[str]:
+    """The names of the coroutines that wait for each other, from that of ``task`` on."""
+    waiting: Any = task.get_coro()
+    while waiting is not None:
+        if name := getattr(waiting, "__name__", ""):
+            yield name
+        waiting = getattr(waiting, "cr_await", None)
 
 
 def _record_chunk(chunk: Chunk) -> RecordChunk:

@@ -207,11 +207,16 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             self._drained_to[tp] = follows
 
     async def _seek_to_committed(self) -> Mapping[TP, int]:
-        offsets = await self._ensure_consumer().seek_to_committed()
-        found: dict[TP, int] = {TP(*tp): offset for tp, offset in offsets.items()}
-        for tp, offset in found.items():
-            if offset:  # without one, aiokafka stays where it is
-                self._drained_to.pop(tp, None)
+        """As aiokafka does it, but with one request for all partitions, not one for each."""
+        consumer = self._ensure_consumer()
+        assigned = list(consumer.assignment())
+        committed = await consumer._coordinator.fetch_committed_offsets(assigned)
+        found: dict[TP, Any] = {TP(*tp): None for tp in assigned}
+        for tp, entry in committed.items():
+            found[TP(*tp)] = entry.offset
+            if entry.offset:  # without one, aiokafka stays where it is
+                self._seek(TP(*tp), entry.offset)
+                self._drained_to.pop(TP(*tp), None)
         return found
 
     async def _committed_in(

@@ -133,7 +133,7 @@ class _Session:
         self._tasks: dict[int, PartitionTask] = {}
         self._finishing = asyncio.Lock()
         self._gave_up = False
-        self._released_epoch = -1
+        self._released_epoch = 0  # nothing was assigned yet
         self._behind: dict[TP, tuple[int, int | None]] = {}
         self._ended = asyncio.Event()
         self._failure: BaseException | None = None
